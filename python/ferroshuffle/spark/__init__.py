@@ -1,0 +1,1 @@
+"""What ties ferroshuffle to PySpark. Nothing here is imported unless `install` is called."""

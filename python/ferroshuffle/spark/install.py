@@ -1,0 +1,157 @@
+"""
+Switch PySpark in this process to ferroshuffle, and back.
+
+PySpark finds its shuffle classes as globals of a few of its modules. We put ours in their place,
+and leave the modules themselves where they are: a module of ours under the name
+``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there.
+
+The functions that PySpark ships to its workers travel by value and our classes by reference, so a
+worker imports ferroshuffle by itself and nothing is patched there.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from types import BuiltinFunctionType, FunctionType, ModuleType
+from typing import Any
+
+from ferroshuffle import __version__
+from ferroshuffle.spark.versions import warn_if_untried
+
+# Not the spill counters: PySpark's worker and users assign those where they are.
+_REPLACED = (
+    "Aggregator",
+    "SimpleAggregator",
+    "Merger",
+    "ExternalMerger",
+    "ExternalSorter",
+    "ExternalList",
+    "ExternalListOfList",
+    "GroupByKey",
+    "ExternalGroupBy",
+    "get_used_memory",
+    "_get_local_dirs",
+    "_compressed_serializer",
+)
+
+# From `install` over `ferroshuffle.install` to the user's line.
+_STACKLEVEL = 3
+
+_lock = threading.Lock()
+_undo: Callable[[], None] | None = None
+
+
+def install() -> None:
+    """Put our classes in PySpark's place; see `ferroshuffle.install`."""
+    global _undo
+    with _lock:
+        if _undo is not None:
+            return
+        pyspark = _import_pyspark()
+        warn_if_untried(pyspark.__version__, _STACKLEVEL)
+        theirs = vars(pyspark.shuffle)
+        stock = {name: theirs[name] for name in _REPLACED if name in theirs}
+        shuffle = importlib.import_module("ferroshuffle.shuffle")
+        ours = {name: getattr(shuffle, name) for name in stock}
+        pickler = pyspark.cloudpickle.CloudPickler
+        reducer = pickler.reducer_override
+
+        def undo() -> None:
+            _rebind(ours, stock)
+            pickler.reducer_override = reducer
+
+        _undo = undo
+        _rebind(stock, ours)
+        pickler.reducer_override = _with_remedy(reducer)
+
+
+def uninstall() -> None:
+    """Take our classes out again; see `ferroshuffle.uninstall`."""
+    global _undo
+    with _lock:
+        if _undo is None:
+            return
+        _undo()
+        _undo = None
+
+
+def is_installed() -> bool:
+    """See `ferroshuffle.is_installed`."""
+    return _undo is not None
+
+
+def _import_pyspark() -> Any:
+    try:
+        pyspark = importlib.import_module("pyspark")
+        # PySpark 4 keeps RDDs in `pyspark.core.rdd` and answers to this older name as well.
+        for module in ("pyspark.shuffle", "pyspark.cloudpickle", "pyspark.rdd"):
+            importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(
+            f"ferroshuffle.install() needs PySpark with RDDs on the driver ({error}): "
+            "pip install pyspark, or pip install 'ferroshuffle[pyspark]'",
+            name=error.name,
+        ) from error
+    return pyspark
+
+
+def _rebind(old: Mapping[str, object], new: Mapping[str, object]) -> None:
+    """Rebind each name to the new object in all PySpark modules that bind it to the old one."""
+    for module_name, module in list(sys.modules.items()):
+        if module_name.partition(".")[0] != "pyspark" or not isinstance(module, ModuleType):
+            continue
+        for name, value in old.items():
+            if vars(module).get(name) is value:
+                setattr(module, name, new[name])
+
+
+def _with_remedy(reducer: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """
+    Extend a cloudpickle reducer so that a worker without ferroshuffle says what to do.
+
+    A plain reference to one of our classes would fail there with nothing but pickle's
+    ``No module named 'ferroshuffle'``. Ours is looked up by a function that travels along.
+    """
+    look_up = _remedy_function()
+
+    def reducer_override(pickler: Any, obj: Any) -> Any:
+        if isinstance(obj, (type, FunctionType, BuiltinFunctionType)) and _is_ours(obj):
+            return look_up, (obj.__module__, obj.__qualname__)
+        return reducer(pickler, obj)
+
+    return reducer_override
+
+
+def _is_ours(obj: type | FunctionType | BuiltinFunctionType) -> bool:
+    """Tell whether this is a global of one of our modules, which a worker can look up there."""
+    module_name = getattr(obj, "__module__", None)
+    if not isinstance(module_name, str) or module_name.partition(".")[0] != "ferroshuffle":
+        return False
+    return getattr(sys.modules.get(module_name), obj.__qualname__, None) is obj
+
+
+def _remedy_function() -> Callable[[str, str], Any]:
+    version = __version__
+
+    # A nested function, since cloudpickle sends those by value.
+    def look_up(module_name: str, name: str) -> Any:
+        import importlib
+        import socket
+        import sys
+
+        try:
+            module = importlib.import_module(module_name)
+        except ImportError as error:
+            raise ImportError(
+                f"this Spark worker ({sys.executable} on {socket.gethostname()}) cannot import "
+                f"ferroshuffle, which the driver has switched on with ferroshuffle.install(): "
+                f"{error}. Run `pip install ferroshuffle=={version}` for the workers' Python on "
+                "every node, or set PYSPARK_PYTHON (spark.pyspark.python) to a Python that has it",
+                name="ferroshuffle",
+            ) from error
+        return getattr(module, name)
+
+    return look_up

@@ -1,0 +1,45 @@
+//! Columns: vectors of values of one kind.
+//!
+//! This room is where values wait: the keys of a map, the combiners of an aggregate. What is done
+//! with them (find, merge, spill) belongs to the rooms above.
+
+use crate::error::Result;
+
+#[cfg(feature = "python")]
+pub mod object;
+
+/// A vector of values of one kind, by row from 0.
+pub trait Column {
+    /// One value, owned.
+    type Item;
+
+    /// Number of rows.
+    fn len(&self) -> usize;
+
+    /// Whether there is no row.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Makes room for one more row, so that the next [`push`](Self::push) cannot fail.
+    fn make_room(&mut self) -> Result<()>;
+
+    /// Appends a row, after [`make_room`](Self::make_room).
+    fn push(&mut self, item: Self::Item);
+
+    /// Bytes allocated for the rows, without what they refer to.
+    fn heap_bytes(&self) -> usize;
+
+    /// Forgets all rows and gives their memory back.
+    fn clear(&mut self);
+}
+
+/// A column whose rows are compared as keys.
+pub trait KeyColumn: Column {
+    /// A key that is looked for, borrowed from its record.
+    type Probe<'a>: Copy;
+
+    /// Whether the key in `row` and `probe` are one key. The stored key stands on the left of
+    /// the comparison, as in a Python dict.
+    fn is_same(&self, row: usize, probe: Self::Probe<'_>) -> Result<bool>;
+}

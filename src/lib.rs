@@ -1,0 +1,15 @@
+//! `pyspark.shuffle` in Rust: aggregation, grouping and sorting of key/value records that spill to
+//! disk.
+//!
+//! This file lists the rooms; [`py`] is the only one that knows Python classes.
+
+pub mod aggregate;
+pub mod column;
+pub mod error;
+pub mod map;
+pub mod memory;
+pub mod metrics;
+#[cfg(feature = "python")]
+pub mod py;
+pub mod sort;
+pub mod spill;

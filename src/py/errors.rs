@@ -1,0 +1,43 @@
+//! From our errors to Python's, and back.
+
+use pyo3::create_exception;
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::prelude::*;
+
+use crate::error::Error;
+
+create_exception!(
+    ferroshuffle,
+    CorruptBlockError,
+    PyOSError,
+    "A spilled or shuffled block does not hold what was written: a disk or memory damaged it."
+);
+
+impl From<PyErr> for Error {
+    #[cold]
+    fn from(error: PyErr) -> Self {
+        Self::Raised(Box::new(error))
+    }
+}
+
+impl From<Error> for PyErr {
+    #[cold]
+    fn from(error: Error) -> Self {
+        let message = error.to_string();
+        let errno = error.errno();
+        match error {
+            Error::Raised(raised) => match raised.downcast::<PyErr>() {
+                Ok(raised) => *raised,
+                Err(other) => PyRuntimeError::new_err(other.to_string()),
+            },
+            Error::CorruptBlock { .. } => CorruptBlockError::new_err(message),
+            Error::NoSpaceToSpill { .. } | Error::Io { .. } => match errno {
+                // With an errno Python picks the subclass (PermissionError, …) by itself.
+                Some(errno) => PyOSError::new_err((errno, message)),
+                None => PyOSError::new_err(message),
+            },
+            Error::OutOfMemory { .. } => PyMemoryError::new_err(message),
+            Error::Busy { .. } | Error::Usage(_) => PyRuntimeError::new_err(message),
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! [`ValueStore`]: values written to disk in batches and read back in order.
+//!
+//! It is what `ExternalList` keeps its spilled part in, and what a group too large for memory is
+//! handed out as.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pyo3::exceptions::PyTypeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
+
+use super::serializer::{self, AutoSerializer};
+use crate::error::{Error, Result};
+use crate::memory;
+use crate::spill::block::{self, BlockEncoder, ColumnKind};
+use crate::spill::local_dirs::LocalDirs;
+use crate::spill::spill_file::{BlockAddress, SpillFiles};
+
+/// Serialized values of about this size make a block: a reader holds one block of each store.
+const BLOCK_BYTES: usize = 64 << 10;
+
+/// Items that a first block may hold; the sizes seen from then on set the number.
+const FIRST_BLOCK_WEIGHT: usize = 1024;
+
+/// About how many items a value brings with it, for blocks to be of a bounded size.
+pub fn weight(value: &Bound<'_, PyAny>) -> usize {
+    if let Ok(list) = value.cast_exact::<PyList>() {
+        1 + list.len()
+    } else if let Ok(text) = value.cast_exact::<PyString>() {
+        1 + text.len().unwrap_or_default() / 32
+    } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        1 + bytes.as_bytes().len() / 32
+    } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
+        1 + tuple.len()
+    } else if let Ok(dict) = value.cast_exact::<PyDict>() {
+        1 + 2 * dict.len()
+    } else if let Ok(set) = value.cast_exact::<PySet>() {
+        1 + set.len()
+    } else if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
+        1 + set.len()
+    } else {
+        1
+    }
+}
+
+/// The weight of a full block, when one of `weight` came to `bytes` and `target` is wanted.
+pub fn next_full(weight: usize, bytes: usize, target: usize) -> usize {
+    let wanted = weight.saturating_mul(target) / bytes.max(1);
+    // A block at most doubles, so that a run of small values does not let a large one in.
+    wanted.clamp(1, weight.saturating_mul(2).max(FIRST_BLOCK_WEIGHT))
+}
+
+/// Writes the values of a list as blocks, in order.
+pub fn write_values(
+    values: &Bound<'_, PyList>,
+    files: &SpillFiles,
+) -> Result<Vec<BlockAddress>> {
+    let py = values.py();
+    let mark = files.mark();
+    let mut blocks = Vec::new();
+    let mut serializer = AutoSerializer::default();
+    let mut encoder = BlockEncoder::new();
+    let mut bytes = Vec::new();
+    let (mut start, mut full) = (0, FIRST_BLOCK_WEIGHT);
+    let mut write = || -> Result<()> {
+        while start < values.len() {
+            let (mut end, mut taken) = (start, 0);
+            while end < values.len() && taken < full {
+                taken += weight(&values.get_item(end)?);
+                end += 1;
+            }
+            bytes.clear();
+            serializer.dumps(values.get_slice(start, end).as_any(), &mut bytes)?;
+            let rows = u32::try_from(end - start)
+                .map_err(|_| Error::Usage("a block holds at most 2**32 - 1 values".to_owned()))?;
+            let columns = [(ColumnKind::Object, bytes.as_slice())];
+            let address =
+                py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
+            memory::try_grow(&mut blocks, 1, "the index of a spilled list")?;
+            blocks.push(address);
+            full = next_full(taken, bytes.len(), BLOCK_BYTES);
+            start = end;
+        }
+        Ok(())
+    };
+    if let Err(error) = write() {
+        files.roll_back(mark);
+        return Err(error);
+    }
+    Ok(blocks)
+}
+
+/// The values of one block.
+pub fn read_values<'py>(
+    py: Python<'py>,
+    files: &SpillFiles,
+    address: &BlockAddress,
+) -> Result<Bound<'py, PyList>> {
+    let place = || format!("a spilled list, at byte {}", address.offset);
+    let block = py.detach(|| {
+        let mut bytes = Vec::new();
+        files.read(address, &mut bytes)?;
+        block::decode(&bytes, &place)
+    })?;
+    values_of(py, &block, &place)
+}
+
+fn values_of<'py>(
+    py: Python<'py>,
+    block: &block::Block,
+    place: &dyn Fn() -> String,
+) -> Result<Bound<'py, PyList>> {
+    let corrupt = || Error::CorruptBlock {
+        place: place(),
+        reason: "it does not hold one column of values".to_owned(),
+    };
+    let [(ColumnKind::Object, range)] = block.columns.as_slice() else {
+        return Err(corrupt());
+    };
+    let bytes = block.payload.get(range.clone()).ok_or_else(corrupt)?;
+    let list = serializer::loads(py, bytes)?.cast_into::<PyList>().map_err(|_| corrupt())?;
+    if list.len() == block.rows as usize { Ok(list) } else { Err(corrupt()) }
+}
+
+/// Values on disk, in the order in which they were appended.
+#[pyclass(module = "ferroshuffle._core", frozen)]
+pub struct ValueStore {
+    files: Arc<SpillFiles>,
+    blocks: Mutex<Vec<BlockAddress>>,
+}
+
+impl ValueStore {
+    /// The store of blocks that are already on disk.
+    pub fn with_blocks(files: Arc<SpillFiles>, blocks: Vec<BlockAddress>) -> Self {
+        Self { files, blocks: Mutex::new(blocks) }
+    }
+
+    fn blocks(&self) -> Vec<BlockAddress> {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn extend_blocks(&self, blocks: Vec<BlockAddress>) {
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).extend(blocks);
+    }
+}
+
+#[pymethods]
+impl ValueStore {
+    /// An empty store that writes to the first of `dirs` that takes it.
+    #[new]
+    fn new(dirs: Vec<PathBuf>) -> Self {
+        Self::with_blocks(Arc::new(SpillFiles::new(LocalDirs::new(dirs))), Vec::new())
+    }
+
+    /// Writes the values of a list; returns how many bytes that took on disk.
+    ///
+    /// Raises `OSError` where no local dir takes them, and what pickle raises for a value that it
+    /// refuses; nothing is written then.
+    fn append(&self, values: &Bound<'_, PyList>) -> PyResult<u64> {
+        let blocks = write_values(values, &self.files)?;
+        let bytes = blocks.iter().map(|block| block.len).sum();
+        self.extend_blocks(blocks);
+        Ok(bytes)
+    }
+
+    fn __iter__(slf: &Bound<'_, Self>) -> ValuesIterator {
+        ValuesIterator {
+            store: slf.clone().unbind(),
+            blocks: slf.get().blocks(),
+            block: 0,
+            values: None,
+            row: 0,
+        }
+    }
+
+    /// All blocks as bytes, for `extend_bytes` of another store.
+    fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let blocks = self.blocks();
+        let bytes = py.detach(|| -> Result<Vec<u8>> {
+            let (mut bytes, mut block) = (Vec::new(), Vec::new());
+            for address in &blocks {
+                self.files.read(address, &mut block)?;
+                memory::try_grow(&mut bytes, block.len(), "the bytes of a spilled list")?;
+                bytes.extend_from_slice(&block);
+            }
+            Ok(bytes)
+        })?;
+        Ok(PyBytes::new(py, &bytes))
+    }
+
+    /// Appends the values that `to_bytes` of another store gave.
+    ///
+    /// Raises `CorruptBlockError` where the bytes are damaged.
+    fn extend_bytes(&self, py: Python<'_>, data: &Bound<'_, PyBytes>) -> PyResult<()> {
+        let place = || "a pickled list".to_owned();
+        let data = data.as_bytes();
+        let blocks = py.detach(|| -> Result<Vec<BlockAddress>> {
+            let mut blocks = Vec::new();
+            let mut rest = data;
+            while !rest.is_empty() {
+                let length = block::frame_len(rest)?;
+                let split = usize::try_from(length).ok().and_then(|at| rest.split_at_checked(at));
+                let Some((block, after)) = split else {
+                    return Err(Error::CorruptBlock { place: place(), reason: "it is cut".into() });
+                };
+                let rows = block::decode(block, &place)?.rows;
+                blocks.push(self.files.append(0, block, rows)?);
+                rest = after;
+            }
+            Ok(blocks)
+        })?;
+        self.extend_blocks(blocks);
+        Ok(())
+    }
+
+    fn __reduce__(&self) -> PyResult<()> {
+        Err(PyTypeError::new_err("a ValueStore is pickled by the list that holds it"))
+    }
+}
+
+/// Iterator over a [`ValueStore`]'s values as they are when it is made.
+#[pyclass(module = "ferroshuffle._core")]
+pub struct ValuesIterator {
+    store: Py<ValueStore>,
+    blocks: Vec<BlockAddress>,
+    block: usize,
+    values: Option<Py<PyList>>,
+    row: usize,
+}
+
+#[pymethods]
+impl ValuesIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        loop {
+            if let Some(values) = &self.values {
+                let values = values.bind(py);
+                if self.row < values.len() {
+                    self.row += 1;
+                    return values.get_item(self.row - 1).map(Some);
+                }
+                self.values = None;
+            }
+            let Some(address) = self.blocks.get(self.block) else {
+                return Ok(None);
+            };
+            let values = read_values(py, &self.store.get().files, address)?;
+            self.values = Some(values.unbind());
+            self.block += 1;
+            self.row = 0;
+        }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        visit.call(&self.store)?;
+        visit.call(&self.values)
+    }
+
+    fn __clear__(&mut self) {
+        self.values = None;
+        self.blocks.clear();
+    }
+}

@@ -1,0 +1,257 @@
+//! Every raw C-API call, each behind a small typed function.
+//!
+//! They are here for speed: what pyo3 offers safely for the same purpose costs a check, an
+//! allocation or a second call for every record.
+
+use pyo3::ffi;
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+
+/// The next item of an iterator, or `None` at its end.
+#[inline]
+pub fn next<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    let py = iterator.py();
+    // SAFETY: `iterator` came from `iter()`, so it has `tp_iternext`; what that returns is an
+    // owned reference or null.
+    let item = unsafe {
+        Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr()))
+    };
+    match item {
+        Some(item) => Ok(Some(item)),
+        None => match PyErr::take(py) {
+            Some(error) => Err(error),
+            None => Ok(None),
+        },
+    }
+}
+
+/// The key and the value of a record that is a tuple of two.
+#[derive(Clone, Copy)]
+pub struct Pair<'a> {
+    /// First item.
+    pub key: Borrowed<'a, 'a, PyAny>,
+    /// Second item.
+    pub value: Borrowed<'a, 'a, PyAny>,
+}
+
+/// Sees `record` as a pair, where it is exactly a `tuple` of two items.
+#[inline]
+pub fn pair<'a>(record: &'a Bound<'_, PyAny>) -> Option<Pair<'a>> {
+    let tuple = record.cast_exact::<PyTuple>().ok()?;
+    let tuple = tuple.as_ptr();
+    // SAFETY: it is a tuple, its length is checked before its items are read, and they live as
+    // long as the tuple that `record` keeps alive: a tuple's items never change.
+    unsafe {
+        if ffi::PyTuple_GET_SIZE(tuple) != 2 {
+            return None;
+        }
+        let py = record.py();
+        Some(Pair {
+            key: Borrowed::from_ptr(py, ffi::PyTuple_GET_ITEM(tuple, 0)),
+            value: Borrowed::from_ptr(py, ffi::PyTuple_GET_ITEM(tuple, 1)),
+        })
+    }
+}
+
+/// A new tuple of two.
+#[inline]
+pub fn new_pair<'py>(
+    py: Python<'py>,
+    key: Py<PyAny>,
+    value: Py<PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: the new tuple has two empty places, each of which takes over one owned reference;
+    // nothing else has seen the tuple yet.
+    unsafe {
+        let tuple = Bound::from_owned_ptr_or_err(py, ffi::PyTuple_New(2))?;
+        ffi::PyTuple_SET_ITEM(tuple.as_ptr(), 0, key.into_ptr());
+        ffi::PyTuple_SET_ITEM(tuple.as_ptr(), 1, value.into_ptr());
+        Ok(tuple)
+    }
+}
+
+/// Calls `function(a)`.
+#[inline]
+pub fn call1<'py>(
+    function: Borrowed<'_, 'py, PyAny>,
+    a: Borrowed<'_, '_, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [std::ptr::null_mut(), a.as_ptr()];
+    // SAFETY: the argument is alive for the call, and the place before it is ours to lend, which
+    // is what the offset flag says. The result is an owned reference or null with an error set.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            function.py(),
+            ffi::PyObject_Vectorcall(
+                function.as_ptr(),
+                arguments.as_ptr().add(1),
+                1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            ),
+        )
+    }
+}
+
+/// Calls `function(a, b)`.
+#[inline]
+pub fn call2<'py>(
+    function: Borrowed<'_, 'py, PyAny>,
+    a: Borrowed<'_, '_, PyAny>,
+    b: Borrowed<'_, '_, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = [std::ptr::null_mut(), a.as_ptr(), b.as_ptr()];
+    // SAFETY: as in `call1`.
+    unsafe {
+        Bound::from_owned_ptr_or_err(
+            function.py(),
+            ffi::PyObject_Vectorcall(
+                function.as_ptr(),
+                arguments.as_ptr().add(1),
+                2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+                std::ptr::null_mut(),
+            ),
+        )
+    }
+}
+
+/// `hash(key)`. What cannot be hashed raises the error that a dict raises for it as a key.
+#[inline]
+pub fn hash(key: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
+    // SAFETY: `key` is alive; -1 says that an exception is set.
+    let hash = unsafe { ffi::PyObject_Hash(key.as_ptr()) };
+    if hash == -1 { Err(hash_error(key)) } else { Ok(hash) }
+}
+
+#[cold]
+fn hash_error(key: Borrowed<'_, '_, PyAny>) -> PyErr {
+    let py = key.py();
+    let raised = PyErr::fetch(py);
+    if !raised.is_instance_of::<pyo3::exceptions::PyTypeError>(py) {
+        return raised;
+    }
+    // Since 3.14 a dict words its TypeError differently from hash(): let a dict raise it.
+    PyDict::new(py).contains(key).err().unwrap_or(raised)
+}
+
+/// Whether two keys of one hash are one key: the same object, or equal as Python's `==` says.
+#[inline]
+pub fn is_same_key(
+    stored: Borrowed<'_, '_, PyAny>,
+    probe: Borrowed<'_, '_, PyAny>,
+) -> PyResult<bool> {
+    if stored.as_ptr() == probe.as_ptr() {
+        return Ok(true);
+    }
+    if let (Ok(stored), Ok(probe)) =
+        (stored.cast_exact::<PyString>(), probe.cast_exact::<PyString>())
+        && let Some(is_same) = is_same_str(stored, probe)
+    {
+        return Ok(is_same);
+    }
+    // The stored key may be dropped by what its own `__eq__` does: hold it.
+    let stored = stored.to_owned();
+    // SAFETY: both are alive; -1 says that an exception is set.
+    match unsafe { ffi::PyObject_RichCompareBool(stored.as_ptr(), probe.as_ptr(), ffi::Py_EQ) } {
+        -1 => Err(PyErr::fetch(probe.py())),
+        is_same => Ok(is_same == 1),
+    }
+}
+
+/// Compares two `str` by their storage; `None` where an old interpreter has not made it ready.
+#[inline]
+fn is_same_str(
+    a: Borrowed<'_, '_, PyString>,
+    b: Borrowed<'_, '_, PyString>,
+) -> Option<bool> {
+    let (a, b) = (a.as_ptr(), b.as_ptr());
+    // SAFETY: both are `str` and ready, so kind, length and data describe live memory. Equal
+    // strings have equal kinds, since CPython stores each in the narrowest that fits.
+    unsafe {
+        #[allow(deprecated)] // since 3.14, where every `str` is ready
+        if ffi::PyUnicode_IS_READY(a) == 0 || ffi::PyUnicode_IS_READY(b) == 0 {
+            return None;
+        }
+        let (length, kind) = (ffi::PyUnicode_GET_LENGTH(a), ffi::PyUnicode_KIND(a));
+        if length != ffi::PyUnicode_GET_LENGTH(b) || kind != ffi::PyUnicode_KIND(b) {
+            return Some(false);
+        }
+        let bytes = usize::try_from(length).ok()?.checked_mul(kind as usize)?;
+        let a = std::slice::from_raw_parts(ffi::PyUnicode_DATA(a).cast::<u8>(), bytes);
+        let b = std::slice::from_raw_parts(ffi::PyUnicode_DATA(b).cast::<u8>(), bytes);
+        Some(a == b)
+    }
+}
+
+/// `a < b`, as a sort asks it.
+#[inline]
+pub fn is_less(a: Borrowed<'_, '_, PyAny>, b: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {
+    // SAFETY: both are alive; -1 says that an exception is set.
+    match unsafe { ffi::PyObject_RichCompareBool(a.as_ptr(), b.as_ptr(), ffi::Py_LT) } {
+        -1 => Err(PyErr::fetch(a.py())),
+        is_less => Ok(is_less == 1),
+    }
+}
+
+/// The value of an exact `int` that fits in 64 bits.
+#[inline]
+pub fn as_i64(object: Borrowed<'_, '_, PyAny>) -> Option<i64> {
+    object.cast_exact::<PyInt>().ok()?;
+    let mut overflow = 0;
+    // SAFETY: it is an `int`, for which the call cannot raise; `overflow` is ours.
+    let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
+    (overflow == 0).then_some(value)
+}
+
+/// The value of an exact `float`.
+#[inline]
+pub fn as_f64(object: Borrowed<'_, '_, PyAny>) -> Option<f64> {
+    let float = object.cast_exact::<PyFloat>().ok()?;
+    // SAFETY: it is a `float`.
+    Some(unsafe { ffi::PyFloat_AS_DOUBLE(float.as_ptr()) })
+}
+
+/// Appends to a list that only we have.
+#[inline]
+pub fn append(list: &Bound<'_, PyList>, item: &Bound<'_, PyAny>) -> PyResult<()> {
+    // SAFETY: both are alive; -1 says that an exception is set.
+    match unsafe { ffi::PyList_Append(list.as_ptr(), item.as_ptr()) } {
+        -1 => Err(PyErr::fetch(list.py())),
+        _ => Ok(()),
+    }
+}
+
+/// Puts the items of `list` in the order that `rows` names them in; `list` must be one that only
+/// we have, and `rows` must name each of its rows once.
+///
+/// # Panics
+/// Never; `false` where `rows` is of another length, and nothing was changed.
+pub fn permute(list: &Bound<'_, PyList>, rows: impl ExactSizeIterator<Item = u32>) -> bool {
+    let length = list.len();
+    if rows.len() != length {
+        return false;
+    }
+    let pointer = list.as_ptr();
+    let mut items = Vec::new();
+    if items.try_reserve_exact(length).is_err() {
+        return false;
+    }
+    let mut seen = 0usize;
+    for row in rows {
+        if row as usize >= length {
+            return false;
+        }
+        seen += 1;
+        // SAFETY: `row` is below the list's length.
+        items.push(unsafe { ffi::PyList_GET_ITEM(pointer, row as isize) });
+    }
+    debug_assert_eq!(seen, length);
+    for (place, item) in items.into_iter().enumerate() {
+        // SAFETY: each place is below the length; the references only change places, so the
+        // list owns each exactly once before and after. No Python code runs in between.
+        #[allow(clippy::cast_possible_wrap)]
+        unsafe {
+            *(*pointer.cast::<ffi::PyListObject>()).ob_item.add(place) = item;
+        }
+    }
+    true
+}

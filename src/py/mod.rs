@@ -1,0 +1,38 @@
+//! The Python module `ferroshuffle._core`: classes, conversions and raw C-API calls.
+//!
+//! `ffi` holds every raw call, `guard` calls the user's functions, `object_table` is the table of
+//! Python objects that the rooms below spill and merge; the rest are the classes.
+
+pub mod errors;
+pub mod external_list;
+pub mod ffi;
+pub mod guard;
+pub mod merger;
+pub mod object_table;
+pub mod records;
+pub mod serializer;
+pub mod sorter;
+
+use pyo3::prelude::*;
+
+/// Resident set of this process, in bytes.
+#[pyfunction]
+fn resident_bytes() -> u64 {
+    crate::memory::resident_bytes()
+}
+
+// The hot loops hold the GIL and count on it; a free-threaded interpreter turns it on for us.
+#[pymodule(gil_used = true)]
+fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add("CorruptBlockError", module.py().get_type::<errors::CorruptBlockError>())?;
+    module.add_class::<guard::StopIterationGuard>()?;
+    module.add_class::<merger::Merger>()?;
+    module.add_class::<records::RecordsIterator>()?;
+    module.add_class::<serializer::AutoSerializer>()?;
+    module.add_class::<external_list::ValueStore>()?;
+    module.add_class::<external_list::ValuesIterator>()?;
+    module.add_class::<sorter::SortedIterator>()?;
+    module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
+    module.add_function(wrap_pyfunction!(resident_bytes, module)?)
+}

@@ -1,0 +1,452 @@
+//! Sorting any iterable: in memory, or in runs on disk that are merged.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+
+use pyo3::exceptions::PyValueError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::prelude::*;
+use pyo3::types::{PyDict, PyList};
+
+use super::external_list::{read_values, write_values};
+use super::ffi;
+use crate::error::{Error, Result};
+use crate::memory::{self, CheckInterval, SpillPolicy};
+use crate::sort::{NumberKeys, float_of_key, key_of_float};
+use crate::spill::local_dirs::LocalDirs;
+use crate::spill::merge::LoserTree;
+use crate::spill::spill_file::{BlockAddress, SpillFiles};
+
+/// Values that are read before memory is looked at for the first time, as in stock PySpark.
+const FIRST_CHECK: usize = 100;
+
+/// Runs that are merged at once: each holds a decoded block in memory meanwhile.
+const MAX_FAN_IN: usize = 64;
+
+/// How values are compared.
+struct SortOrder {
+    key: Option<Py<PyAny>>,
+    reverse: bool,
+}
+
+impl SortOrder {
+    fn clone_ref(&self, py: Python<'_>) -> Self {
+        Self { key: self.key.as_ref().map(|key| key.clone_ref(py)), reverse: self.reverse }
+    }
+
+    /// The sort key of a value.
+    #[inline]
+    fn key_of<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.key {
+            Some(key) => ffi::call1(key.bind_borrowed(value.py()), value.as_borrowed()),
+            None => Ok(value.clone()),
+        }
+    }
+
+    /// Whether `a` goes before `b`.
+    #[inline]
+    fn is_before(&self, py: Python<'_>, a: &SortKey, b: &SortKey) -> Result<bool> {
+        let (a, b) = if self.reverse { (b, a) } else { (a, b) };
+        if let (SortKey::Int(a), SortKey::Int(b)) = (a, b) {
+            return Ok(a < b);
+        }
+        let (a, b) = (a.to_object(py)?, b.to_object(py)?);
+        Ok(ffi::is_less(a.as_borrowed(), b.as_borrowed())?)
+    }
+}
+
+/// The key of one value in a merge.
+enum SortKey {
+    /// An `int` of 64 bits, compared without Python.
+    Int(i64),
+    /// Anything else.
+    Object(Py<PyAny>),
+}
+
+impl SortKey {
+    fn new(key: Bound<'_, PyAny>) -> Self {
+        match ffi::as_i64(key.as_borrowed()) {
+            Some(key) => Self::Int(key),
+            None => Self::Object(key.unbind()),
+        }
+    }
+
+    fn to_object<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+        match self {
+            Self::Int(key) => Ok(key.into_pyobject(py).map_err(PyErr::from)?.into_any()),
+            Self::Object(key) => Ok(key.bind(py).clone()),
+        }
+    }
+}
+
+/// Number keys of one kind, as long as all keys are of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum NumberKind {
+    Int,
+    Float,
+}
+
+fn number_of(key: &Bound<'_, PyAny>) -> Option<(NumberKind, i64)> {
+    let key = key.as_borrowed();
+    if let Some(int) = ffi::as_i64(key) {
+        return Some((NumberKind::Int, int));
+    }
+    ffi::as_f64(key).and_then(key_of_float).map(|float| (NumberKind::Float, float))
+}
+
+/// Sorts a list that only we have, as `list.sort` does.
+///
+/// The key function is called once for each value, in order. Keys that are all `int` or all
+/// `float` are sorted as numbers; others are left to `list.sort`.
+fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
+    let py = values.py();
+    let mut numbers = NumberKeys::default();
+    let mut kind = NumberKind::Int;
+    for value in values.iter() {
+        let key = ordering.key_of(&value)?;
+        match number_of(&key) {
+            Some((of, number)) if of == kind || numbers.is_empty() => {
+                kind = of;
+                numbers.push(number)?;
+            }
+            _ => return sort_by_objects(values, ordering, kind, &numbers, &key),
+        }
+    }
+    if !ffi::permute(values, py.detach(|| numbers.sort(ordering.reverse))) {
+        return Err(Error::OutOfMemory {
+            wanted: values.len() * size_of::<usize>(),
+            what: "the order of a sort",
+        });
+    }
+    Ok(())
+}
+
+/// Leaves a sort to `list.sort`, when the keys of the first values turned out to be `numbers` and
+/// the next one, `key`, did not.
+fn sort_by_objects(
+    values: &Bound<'_, PyList>,
+    ordering: &SortOrder,
+    kind: NumberKind,
+    numbers: &NumberKeys,
+    key: &Bound<'_, PyAny>,
+) -> Result<()> {
+    let py = values.py();
+    let options = PyDict::new(py);
+    options.set_item("reverse", ordering.reverse)?;
+    if let Some(function) = &ordering.key {
+        // A key function is called once for a value, and some keys are known already. So
+        // list.sort gets `partial(next, keys)` for its key function: called with each value in
+        // the list's order, it gives the next key, and takes the value for next()'s default.
+        let keys = PyList::empty(py);
+        for number in numbers.iter() {
+            match kind {
+                NumberKind::Int => keys.append(number)?,
+                NumberKind::Float => keys.append(float_of_key(number))?,
+            }
+        }
+        ffi::append(&keys, key)?;
+        for value in values.iter().skip(numbers.len() + 1) {
+            ffi::append(&keys, &ffi::call1(function.bind_borrowed(py), value.as_borrowed())?)?;
+        }
+        let partial = py.import("functools")?.getattr("partial")?;
+        let next = py.import("builtins")?.getattr("next")?;
+        options.set_item("key", partial.call1((next, keys.try_iter()?))?)?;
+    }
+    values.call_method("sort", (), Some(&options))?;
+    Ok(())
+}
+
+/// The state of a sort that reads its input.
+struct Sorter<'py> {
+    owner: Bound<'py, PyAny>,
+    ordering: SortOrder,
+    files: SpillFiles,
+    runs: Vec<Vec<BlockAddress>>,
+    values: Bound<'py, PyList>,
+    policy: SpillPolicy,
+}
+
+impl<'py> Sorter<'py> {
+    fn next_limit(&self) -> Result<f64> {
+        Ok(self.owner.call_method0("_next_limit")?.extract()?)
+    }
+
+    fn read(&mut self, iterator: &Bound<'py, PyAny>) -> Result<()> {
+        let py = iterator.py();
+        let mut interval = CheckInterval::new(FIRST_CHECK);
+        loop {
+            for _ in 0..interval.records() {
+                let Some(value) = ffi::next(iterator)? else {
+                    return Ok(());
+                };
+                ffi::append(&self.values, &value)?;
+            }
+            let resident = memory::resident_bytes();
+            interval.checked(resident, &self.policy);
+            let own = self.values.len() * size_of::<usize>();
+            if self.policy.is_due(resident, own as u64) {
+                self.spill()?;
+                self.policy.set_limit_mib(self.next_limit()?);
+                self.policy.spilled(memory::resident_bytes());
+            }
+            py.check_signals()?;
+        }
+    }
+
+    fn spill(&mut self) -> Result<()> {
+        let py = self.values.py();
+        let resident = memory::resident_bytes();
+        sort_list(&self.values, &self.ordering)?;
+        let run = write_values(&self.values, &self.files)?;
+        let disk_bytes: u64 = run.iter().map(|block| block.len).sum();
+        self.runs.push(run);
+        self.values = PyList::empty(py);
+        memory::give_back();
+        let freed = resident.saturating_sub(memory::resident_bytes());
+        self.owner.call_method1("_count_spilled", (freed, disk_bytes))?;
+        Ok(())
+    }
+
+    /// Merges runs into longer ones until so few are left that they can be merged at once.
+    fn merge_runs(&mut self) -> Result<()> {
+        let py = self.values.py();
+        while self.runs.len() > MAX_FAN_IN {
+            let mut merged = Vec::new();
+            for runs in self.runs.chunks(MAX_FAN_IN) {
+                let ordering = self.ordering.clone_ref(py);
+                let sources = runs.iter().cloned().map(Cursor::on_disk).collect();
+                let mut merge = Merge::new(py, ordering, sources, &self.files)?;
+                let mut run = Vec::new();
+                let mut written = 0;
+                loop {
+                    let batch = PyList::empty(py);
+                    while batch.len() < MERGE_BATCH
+                        && let Some(value) = merge.next(py, &self.files)?
+                    {
+                        ffi::append(&batch, &value)?;
+                    }
+                    if batch.is_empty() {
+                        break;
+                    }
+                    let blocks = write_values(&batch, &self.files)?;
+                    written += blocks.iter().map(|block| block.len).sum::<u64>();
+                    run.extend(blocks);
+                }
+                self.owner.call_method1("_count_spilled", (0, written))?;
+                merged.push(run);
+            }
+            self.runs = merged;
+        }
+        Ok(())
+    }
+}
+
+/// Values that a merge of runs into a longer run writes at once.
+const MERGE_BATCH: usize = 4096;
+
+/// Sorts `iterator`'s values by `key` (`None` for the values themselves) in memory that `owner`
+/// limits: its `_next_limit()` gives the limit in MiB, its `_count_spilled(memory, disk)` is told
+/// of every spill in bytes. Returns a list, or an iterator where runs were written to `localdirs`.
+#[pyfunction]
+#[pyo3(signature = (owner, iterator, key, reverse, localdirs))]
+#[allow(clippy::needless_pass_by_value)] // what pyo3 extracts
+pub fn sort_external<'py>(
+    owner: &Bound<'py, PyAny>,
+    iterator: &Bound<'py, PyAny>,
+    key: Option<Bound<'py, PyAny>>,
+    reverse: bool,
+    localdirs: Vec<PathBuf>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let py = owner.py();
+    let mut sorter = Sorter {
+        owner: owner.clone(),
+        ordering: SortOrder { key: key.map(Bound::unbind), reverse },
+        files: SpillFiles::new(LocalDirs::new(localdirs)),
+        runs: Vec::new(),
+        values: PyList::empty(py),
+        policy: SpillPolicy::new(f64::INFINITY),
+    };
+    sorter.policy.set_limit_mib(sorter.next_limit()?);
+    sorter.read(&iterator.try_iter()?.into_any())?;
+    sort_list(&sorter.values, &sorter.ordering)?;
+    if sorter.runs.is_empty() {
+        return Ok(sorter.values.into_any());
+    }
+    sorter.merge_runs()?;
+    let Sorter { ordering, files, runs, values, .. } = sorter;
+    let mut sources: Vec<Cursor> = runs.into_iter().map(Cursor::on_disk).collect();
+    sources.push(Cursor::in_memory(values.unbind()));
+    let merge = Merge::new(py, ordering, sources, &files)?;
+    let state = Some(Box::new(Sorted { files, merge }));
+    Ok(Bound::new(py, SortedIterator { state: Mutex::new(state), is_reading: false.into() })?
+        .into_any())
+}
+
+/// Reads one sorted run.
+struct Cursor {
+    blocks: std::vec::IntoIter<BlockAddress>,
+    values: Option<Py<PyList>>,
+    row: usize,
+}
+
+impl Cursor {
+    fn on_disk(blocks: Vec<BlockAddress>) -> Self {
+        Self { blocks: blocks.into_iter(), values: None, row: 0 }
+    }
+
+    fn in_memory(values: Py<PyList>) -> Self {
+        Self { blocks: Vec::new().into_iter(), values: Some(values), row: 0 }
+    }
+
+    /// The next value with its key, or `None` at the end of the run.
+    fn next(
+        &mut self,
+        py: Python<'_>,
+        files: &SpillFiles,
+        ordering: &SortOrder,
+    ) -> Result<Option<Head>> {
+        loop {
+            if let Some(values) = &self.values {
+                let values = values.bind(py);
+                if self.row < values.len() {
+                    let value = values.get_item(self.row)?;
+                    let key = SortKey::new(ordering.key_of(&value)?);
+                    self.row += 1;
+                    return Ok(Some(Head { key, value: value.unbind() }));
+                }
+                self.values = None;
+                self.row = 0;
+            }
+            let Some(address) = self.blocks.as_slice().first() else {
+                return Ok(None);
+            };
+            self.values = Some(read_values(py, files, address)?.unbind());
+            self.blocks.next();
+        }
+    }
+}
+
+/// The first value of a run that is not merged yet.
+struct Head {
+    key: SortKey,
+    value: Py<PyAny>,
+}
+
+/// Runs on their way into one order.
+struct Merge {
+    ordering: SortOrder,
+    sources: Vec<Cursor>,
+    tree: LoserTree<Head>,
+}
+
+impl Merge {
+    fn new(
+        py: Python<'_>,
+        ordering: SortOrder,
+        mut sources: Vec<Cursor>,
+        files: &SpillFiles,
+    ) -> Result<Self> {
+        let mut heads = Vec::new();
+        for source in &mut sources {
+            heads.push(source.next(py, files, &ordering)?);
+        }
+        let tree = LoserTree::new(heads, &mut |a, b| ordering.is_before(py, &a.key, &b.key))?;
+        Ok(Self { ordering, sources, tree })
+    }
+
+    fn next<'py>(
+        &mut self,
+        py: Python<'py>,
+        files: &SpillFiles,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let Self { ordering, sources, tree } = self;
+        let Some((source, _)) = tree.winner() else {
+            return Ok(None);
+        };
+        let next = match sources.get_mut(source) {
+            Some(source) => source.next(py, files, ordering)?,
+            None => None,
+        };
+        let winner =
+            tree.replace_winner(next, &mut |a, b| ordering.is_before(py, &a.key, &b.key))?;
+        Ok(winner.map(|head| head.value.into_bound(py)))
+    }
+}
+
+struct Sorted {
+    files: SpillFiles,
+    merge: Merge,
+}
+
+/// Iterator over values in order, merged from runs on disk.
+///
+/// An error (of the key function, a comparison, a disk) ends it; `close()` frees what it holds.
+#[pyclass(module = "ferroshuffle._core", frozen)]
+pub struct SortedIterator {
+    /// `None` when all was read, and while a value is being found, which may run user code.
+    state: Mutex<Option<Box<Sorted>>>,
+    is_reading: AtomicBool,
+}
+
+impl SortedIterator {
+    fn lock(&self) -> MutexGuard<'_, Option<Box<Sorted>>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[pymethods]
+impl SortedIterator {
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        if self.is_reading.swap(true, Relaxed) {
+            return Err(PyValueError::new_err("this iterator is already being read"));
+        }
+        let state = self.lock().take();
+        let value = match state {
+            None => Ok(None),
+            Some(mut state) => {
+                let value = state.merge.next(py, &state.files);
+                if matches!(value, Ok(Some(_))) {
+                    *self.lock() = Some(state);
+                }
+                value
+            }
+        };
+        self.is_reading.store(false, Relaxed);
+        Ok(value?)
+    }
+
+    /// Frees what the iterator holds; it is at its end then.
+    fn close(&self) {
+        let state = self.lock().take();
+        drop(state);
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        match self.state.try_lock() {
+            Ok(state) => {
+                let Some(state) = state.as_ref() else {
+                    return Ok(());
+                };
+                let Merge { ordering, sources, tree } = &state.merge;
+                visit.call(&ordering.key)?;
+                sources.iter().try_for_each(|source| visit.call(&source.values))?;
+                tree.items().try_for_each(|head| {
+                    if let SortKey::Object(key) = &head.key {
+                        visit.call(key)?;
+                    }
+                    visit.call(&head.value)
+                })
+            }
+            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => Ok(()),
+        }
+    }
+
+    fn __clear__(&self) {
+        self.close();
+    }
+}

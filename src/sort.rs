@@ -1,0 +1,119 @@
+//! Sorting by keys that are plain numbers: the order is found over numbers alone, and no Python
+//! object is compared.
+
+use crate::error::{Error, Result};
+use crate::memory::try_grow;
+
+/// Sort keys of one kind, each with the row it came from.
+#[derive(Default)]
+pub struct NumberKeys {
+    keys: Vec<(i64, u32)>,
+}
+
+impl NumberKeys {
+    /// Number of keys.
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether there is no key yet.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys in the order of their rows, before [`sort`](Self::sort).
+    pub fn iter(&self) -> impl Iterator<Item = i64> + '_ {
+        self.keys.iter().map(|&(key, _)| key)
+    }
+
+    /// Adds the key of the next row. Rows are numbered in 32 bits; fails when there are more.
+    #[inline]
+    pub fn push(&mut self, key: i64) -> Result<()> {
+        const WHAT: &str = "the keys of a sort";
+        let row = u32::try_from(self.keys.len())
+            .map_err(|_| Error::OutOfMemory { wanted: self.keys.len(), what: WHAT })?;
+        if self.keys.len() == self.keys.capacity() {
+            try_grow(&mut self.keys, 1, WHAT)?;
+        }
+        self.keys.push((key, row));
+        Ok(())
+    }
+
+    /// Sorts, and gives the rows in order: stable, equal keys stay in the order of their rows in
+    /// both directions, as with Python's `sort(reverse=True)`.
+    pub fn sort(mut self, reverse: bool) -> impl ExactSizeIterator<Item = u32> {
+        // The row is part of what is compared, so an unstable (in-place) sort is stable here.
+        if reverse {
+            self.keys.sort_unstable_by_key(|&(key, row)| (std::cmp::Reverse(key), row));
+        } else {
+            self.keys.sort_unstable();
+        }
+        self.keys.into_iter().map(|(_, row)| row)
+    }
+}
+
+/// A number whose order among its kind is the float's, with both zeros equal; `None` for nan,
+/// which has no place in an order.
+#[inline]
+#[allow(clippy::cast_possible_wrap)] // the bits are what is wanted
+pub fn key_of_float(value: f64) -> Option<i64> {
+    if value.is_nan() {
+        return None;
+    }
+    // Adding a positive zero turns -0.0 into 0.0 and changes nothing else.
+    let bits = (value + 0.0).to_bits() as i64;
+    // A negative float's bits grow as the number falls: turn all but the sign around.
+    Some(if bits < 0 { bits ^ i64::MAX } else { bits })
+}
+
+/// The float that [`key_of_float`] made `key` from; a negative zero comes back as zero.
+#[inline]
+#[allow(clippy::cast_sign_loss)] // the bits are what is wanted
+pub fn float_of_key(key: i64) -> f64 {
+    f64::from_bits(if key < 0 { key ^ i64::MAX } else { key } as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn order(keys: &[i64], reverse: bool) -> Vec<u32> {
+        let mut numbers = NumberKeys::default();
+        for &key in keys {
+            assert!(numbers.push(key).is_ok());
+        }
+        numbers.sort(reverse).collect()
+    }
+
+    #[test]
+    fn equal_keys_keep_their_order_in_both_directions() {
+        assert_eq!(order(&[2, 1, 2, 1, 3], false), [1, 3, 0, 2, 4]);
+        assert_eq!(order(&[2, 1, 2, 1, 3], true), [4, 0, 2, 1, 3]);
+        assert_eq!(order(&[i64::MAX, i64::MIN, 0], true), [0, 2, 1]);
+    }
+
+    #[test]
+    fn floats_keep_their_order_as_numbers() {
+        let sorted = [
+            f64::NEG_INFINITY,
+            f64::MIN,
+            -1.5,
+            -f64::MIN_POSITIVE,
+            -5e-324,
+            0.0,
+            5e-324,
+            1.0,
+            1.5,
+            f64::MAX,
+            f64::INFINITY,
+        ];
+        for pair in sorted.windows(2) {
+            assert!(key_of_float(pair[0]) < key_of_float(pair[1]), "{pair:?}");
+        }
+        for float in sorted {
+            assert_eq!(key_of_float(float).map(float_of_key), Some(float));
+        }
+        assert_eq!(key_of_float(-0.0), key_of_float(0.0));
+        assert_eq!(key_of_float(f64::NAN), None);
+    }
+}

@@ -1,0 +1,171 @@
+//! [`ExternalTable`]: a table that writes itself to disk as runs when memory runs out.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::layout::Layout;
+use super::local_dirs::LocalDirs;
+use super::partition_merge::PartitionMerge;
+use super::run::{Run, RunWriter};
+use super::spill_file::SpillFiles;
+use crate::error::Result;
+use crate::memory;
+use crate::metrics::Spilled;
+
+/// Less address space than this at the start of a spill, and it is not begun: the small
+/// allocations on its way have no other way to fail than to end the process.
+const HEADROOM: usize = 4 << 20;
+
+/// A table that can be written to blocks and merged back from them.
+pub trait Spillable: Sized {
+    /// What a row is handed out as.
+    type Record;
+
+    /// An empty table that merges as this one does.
+    fn fresh(&self) -> Self;
+
+    /// Number of rows, one for each key.
+    fn len(&self) -> usize;
+
+    /// Whether there is no row.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The hash of each row's key.
+    fn hashes(&self) -> &[u64];
+
+    /// Bytes that the table is known to hold.
+    fn heap_bytes(&self) -> usize;
+
+    /// Writes `rows`, in that order, as blocks. Leaves the table as it is.
+    fn write_rows(&self, rows: &[u32], writer: &mut RunWriter<'_>) -> Result<()>;
+
+    /// Merges the records of one encoded block.
+    fn merge_block(&mut self, block: &[u8]) -> Result<()>;
+
+    /// Merges `rows` of another table, which keeps them until [`forget`](Self::forget).
+    fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<()>;
+
+    /// Lets go of rows that were merged elsewhere; they are not asked for again.
+    fn forget(&mut self, rows: &[u32]) -> Result<()>;
+
+    /// Moves the values (not the keys) to `files`, where the table can do that; from then on its
+    /// rows are handed out as something that reads them from there. `None` where it cannot.
+    fn move_values_to_disk(&mut self, files: &Arc<SpillFiles>) -> Result<Option<Spilled>>;
+
+    /// Hands a row out; each row once.
+    fn take_record(&mut self, row: usize) -> Result<Self::Record>;
+
+    /// Forgets everything and gives the memory back.
+    fn clear(&mut self);
+}
+
+/// A table, and the runs that it has written so far.
+pub struct ExternalTable<T> {
+    /// What is in memory.
+    pub table: T,
+    files: Arc<SpillFiles>,
+    runs: Vec<Run>,
+    level: u32,
+    partitions: usize,
+}
+
+impl<T: Spillable> ExternalTable<T> {
+    /// A table that will spill to `dirs`, into as many `partitions` a run.
+    pub fn new(table: T, dirs: Vec<PathBuf>, partitions: usize) -> Self {
+        Self::at_level(table, Arc::new(SpillFiles::new(LocalDirs::new(dirs))), 0, partitions)
+    }
+
+    /// A table whose keys share a partition of the levels below `level`, so that it is
+    /// partitioned by other bits of their hashes.
+    pub(super) fn at_level(
+        table: T,
+        files: Arc<SpillFiles>,
+        level: u32,
+        partitions: usize,
+    ) -> Self {
+        Self { table, files, runs: Vec::new(), level, partitions: partitions.max(1) }
+    }
+
+    /// What the table holds and has written; it is left empty and goes on with new files.
+    pub fn take(&mut self) -> Self {
+        let fresh = Self {
+            table: self.table.fresh(),
+            files: Arc::new(self.files.fresh()),
+            runs: Vec::new(),
+            level: self.level,
+            partitions: self.partitions,
+        };
+        std::mem::replace(self, fresh)
+    }
+
+    /// Number of runs written.
+    pub fn runs(&self) -> usize {
+        self.runs.len()
+    }
+
+    /// Writes what is in memory as one run and gives the memory back.
+    ///
+    /// Where that fails, the table holds what it held, and nothing is left on disk.
+    pub fn spill(&mut self) -> Result<Spilled> {
+        memory::ensure_headroom(HEADROOM)?;
+        let resident = memory::resident_bytes();
+        let records = self.table.len() as u64;
+        let layout = Layout::new(self.table.hashes(), self.level, self.partitions)?;
+        let mut writer = RunWriter::new(&self.files, self.runs.len());
+        for partition in 0..self.partitions {
+            self.table.write_rows(layout.rows(partition), &mut writer)?;
+            writer.end_partition();
+        }
+        let run = writer.finish();
+        let disk_bytes = run.disk_bytes();
+        self.runs.push(run);
+        self.table.clear();
+        drop(layout);
+        memory::give_back();
+        Ok(Spilled {
+            memory_bytes: resident.saturating_sub(memory::resident_bytes()),
+            disk_bytes,
+            runs: 1,
+            records,
+        })
+    }
+
+    /// One partition of all runs, merged; the runs stay, and what is in memory is left out.
+    pub fn merge_of_partition(
+        &self,
+        partition: usize,
+        limits: MergeLimits,
+    ) -> Result<PartitionMerge<T>> {
+        let merge = PartitionMerge::new(
+            self.table.fresh(),
+            Arc::clone(&self.files),
+            self.runs.clone(),
+            self.level,
+            self.partitions,
+            limits,
+        )?;
+        Ok(merge.only(partition))
+    }
+
+    /// Ends the table: what it holds and what it wrote, merged partition by partition.
+    pub fn into_merge(self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
+        let Self { table, files, runs, level, partitions } = self;
+        PartitionMerge::new(table, files, runs, level, partitions, limits)
+    }
+}
+
+/// What a merge has to keep to.
+#[derive(Clone, Copy, Debug)]
+pub struct MergeLimits {
+    /// Memory limit of the process in MiB.
+    pub memory_mib: f64,
+    /// How many partitions the level above has in all: 1 at the top.
+    pub scale: usize,
+    /// How many partitions there may be in all, over all levels.
+    pub max_partitions: usize,
+    /// A partition of no more keys than this is not split: its values go to disk instead, where
+    /// the table can do that.
+    pub split_key_limit: usize,
+}
