@@ -32,7 +32,11 @@ pub struct AppendOnlyMap<K> {
 impl<K: KeyColumn> AppendOnlyMap<K> {
     /// An empty map that numbers the keys it puts into `keys`, which must be empty.
     pub fn new(keys: K) -> Self {
-        Self { index: HashTable::new(), hashes: Vec::new(), keys }
+        Self {
+            index: HashTable::new(),
+            hashes: Vec::new(),
+            keys,
+        }
     }
 
     /// Number of keys.
@@ -95,11 +99,16 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     fn grow(&mut self) -> Result<()> {
         const WHAT: &str = "the table of keys";
         if self.hashes.len() >= MAX_ROWS {
-            return Err(Error::OutOfMemory { wanted: MAX_ROWS, what: WHAT });
+            return Err(Error::OutOfMemory {
+                wanted: MAX_ROWS,
+                what: WHAT,
+            });
         }
         let hashes = &self.hashes;
         self.index
-            .try_reserve(1, |slot| hashes.get(slot.row as usize).copied().unwrap_or_default())
+            .try_reserve(1, |slot| {
+                hashes.get(slot.row as usize).copied().unwrap_or_default()
+            })
             .map_err(|_| Error::OutOfMemory {
                 wanted: self.index.capacity().saturating_mul(2 * size_of::<Slot>()),
                 what: WHAT,
@@ -113,12 +122,21 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     #[allow(clippy::cast_possible_truncation)] // `grow` refuses more rows than 32 bits number
     pub fn push(&mut self, hash: u64, key: K::Item) {
         let row = self.hashes.len();
-        let Self { index, hashes, keys } = self;
+        let Self {
+            index,
+            hashes,
+            keys,
+        } = self;
         hashes.push(hash);
         keys.push(key);
-        index.insert_unique(hash, Slot { tag: tag_of(hash), row: row as u32 }, |slot| {
-            hashes.get(slot.row as usize).copied().unwrap_or_default()
-        });
+        index.insert_unique(
+            hash,
+            Slot {
+                tag: tag_of(hash),
+                row: row as u32,
+            },
+            |slot| hashes.get(slot.row as usize).copied().unwrap_or_default(),
+        );
     }
 
     /// Bytes allocated by the map and its key column.
@@ -196,14 +214,18 @@ mod tests {
 
     fn hash_of(word: &str) -> u64 {
         word.bytes().fold(7, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29)
+            (hash ^ u64::from(byte))
+                .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+                .rotate_left(29)
         })
     }
 
     #[test]
     fn rows_are_numbered_in_insertion_order() {
         let mut map = AppendOnlyMap::new(Words::default());
-        let words: Vec<String> = (0..5000).map(|i| format!("word-{}", i * 7919 % 5000)).collect();
+        let words: Vec<String> = (0..5000)
+            .map(|i| format!("word-{}", i * 7919 % 5000))
+            .collect();
         for (row, word) in words.iter().enumerate() {
             assert_eq!(add(&mut map, hash_of(word), word), row);
         }

@@ -14,9 +14,12 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any, Generic, NoReturn, TypeVar, Union
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ferroshuffle import _core
+
+if TYPE_CHECKING:
+    from ferroshuffle.serializers import AutoSerializer
 
 __all__ = [
     "Aggregator",
@@ -117,16 +120,13 @@ def _unpack(record: Any) -> tuple[Any, Any]:
 def _compressed_serializer(serializer: Any = None) -> Any:
     """Return a serializer for batches of records, whatever `serializer` is, as stock does."""
     try:
-        from pyspark.serializers import (
-            AutoBatchedSerializer,
-            CompressedSerializer,
-            CPickleSerializer,
-        )
+        from pyspark import serializers
     except ImportError:
         from ferroshuffle.serializers import AutoSerializer
 
         return AutoSerializer()
-    return AutoBatchedSerializer(CompressedSerializer(CPickleSerializer()))
+    spark: Any = serializers
+    return spark.AutoBatchedSerializer(spark.CompressedSerializer(spark.CPickleSerializer()))
 
 
 class Aggregator(Generic[C, V]):
@@ -168,7 +168,7 @@ class SimpleAggregator(Aggregator[Any, Any]):
         ``(combiner, value or combiner) -> combiner``
     """
 
-    def __init__(self, combiner: Callable[[Union[V, C], C], C]):
+    def __init__(self, combiner: Callable[[V | C, C], C]):
         Aggregator.__init__(self, _identity, combiner, combiner)
 
 
@@ -319,9 +319,7 @@ class ExternalMerger(Merger[K, V, C]):
         batch = max(int(self.batch), 1)
         self._engine.merge_values(self, self.agg, iterator, self.memory_limit, batch)
 
-    def mergeCombiners(
-        self, iterator: Iterable[tuple[K, C]], limit: float | None = None
-    ) -> None:
+    def mergeCombiners(self, iterator: Iterable[tuple[K, C]], limit: float | None = None) -> None:
         """Merge the combiners of (key, combiner) records.
 
         `limit` is the memory limit in MiB for this call; 0 is no limit.
@@ -513,8 +511,9 @@ class ExternalListOfList(ExternalList[V]):
     values: list[Any]
 
     def __init__(self, values: list[list[V]]):
-        ExternalList.__init__(self, values)  # type: ignore[arg-type]
+        self.values = values
         self.count = sum(len(value) for value in values)
+        self._store = None
 
     @classmethod
     def _of_store(

@@ -23,6 +23,7 @@ pub struct Functions {
 
 impl Functions {
     /// The same functions once more.
+    #[must_use]
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
         let again = |function: &Option<Function>| function.as_ref().map(|f| f.clone_ref(py));
         Self {
@@ -54,8 +55,15 @@ impl Callback {
 
     /// Shows every reference to Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
-        let Functions { create_combiner, merge_value, merge_combiners } = &self.functions;
-        for function in [create_combiner, merge_value, merge_combiners].into_iter().flatten() {
+        let Functions {
+            create_combiner,
+            merge_value,
+            merge_combiners,
+        } = &self.functions;
+        for function in [create_combiner, merge_value, merge_combiners]
+            .into_iter()
+            .flatten()
+        {
             function.traverse(visit)?;
         }
         self.combiners.traverse(visit)
@@ -103,7 +111,12 @@ impl Aggregate for Callback {
 
     #[inline]
     fn merge_value(&mut self, row: usize, value: Self::Value<'_>) -> Result<()> {
-        Self::merge(&mut self.combiners, self.functions.merge_value.as_ref(), row, value)
+        Self::merge(
+            &mut self.combiners,
+            self.functions.merge_value.as_ref(),
+            row,
+            value,
+        )
     }
 
     #[inline]
@@ -114,7 +127,12 @@ impl Aggregate for Callback {
 
     #[inline]
     fn merge_combiner(&mut self, row: usize, combiner: Self::Value<'_>) -> Result<()> {
-        Self::merge(&mut self.combiners, self.functions.merge_combiners.as_ref(), row, combiner)
+        Self::merge(
+            &mut self.combiners,
+            self.functions.merge_combiners.as_ref(),
+            row,
+            combiner,
+        )
     }
 
     fn heap_bytes(&self) -> usize {

@@ -27,18 +27,26 @@ impl ObjectColumn {
     /// Puts `object` in place of the one in `row`, which is returned.
     #[inline]
     pub fn replace(&mut self, row: usize, object: Py<PyAny>) -> Option<Py<PyAny>> {
-        self.rows.get_mut(row).and_then(|place| place.replace(object))
+        self.rows
+            .get_mut(row)
+            .and_then(|place| place.replace(object))
     }
 
     /// Takes the object out of `row`.
     #[inline]
     pub fn take(&mut self, row: usize) -> Result<Py<PyAny>> {
-        self.rows.get_mut(row).and_then(Option::take).ok_or_else(|| missing(row))
+        self.rows
+            .get_mut(row)
+            .and_then(Option::take)
+            .ok_or_else(|| missing(row))
     }
 
     /// Shows every reference to Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
-        self.rows.iter().flatten().try_for_each(|object| visit.call(object))
+        self.rows
+            .iter()
+            .flatten()
+            .try_for_each(|object| visit.call(object))
     }
 }
 

@@ -53,10 +53,7 @@ pub fn next_full(weight: usize, bytes: usize, target: usize) -> usize {
 }
 
 /// Writes the values of a list as blocks, in order.
-pub fn write_values(
-    values: &Bound<'_, PyList>,
-    files: &SpillFiles,
-) -> Result<Vec<BlockAddress>> {
+pub fn write_values(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<BlockAddress>> {
     let py = values.py();
     let mark = files.mark();
     let mut blocks = Vec::new();
@@ -76,8 +73,7 @@ pub fn write_values(
             let rows = u32::try_from(end - start)
                 .map_err(|_| Error::Usage("a block holds at most 2**32 - 1 values".to_owned()))?;
             let columns = [(ColumnKind::Object, bytes.as_slice())];
-            let address =
-                py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
+            let address = py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
             memory::try_grow(&mut blocks, 1, "the index of a spilled list")?;
             blocks.push(address);
             full = next_full(taken, bytes.len(), BLOCK_BYTES);
@@ -120,8 +116,14 @@ fn values_of<'py>(
         return Err(corrupt());
     };
     let bytes = block.payload.get(range.clone()).ok_or_else(corrupt)?;
-    let list = serializer::loads(py, bytes)?.cast_into::<PyList>().map_err(|_| corrupt())?;
-    if list.len() == block.rows as usize { Ok(list) } else { Err(corrupt()) }
+    let list = serializer::loads(py, bytes)?
+        .cast_into::<PyList>()
+        .map_err(|_| corrupt())?;
+    if list.len() == block.rows as usize {
+        Ok(list)
+    } else {
+        Err(corrupt())
+    }
 }
 
 /// Values on disk, in the order in which they were appended.
@@ -134,15 +136,24 @@ pub struct ValueStore {
 impl ValueStore {
     /// The store of blocks that are already on disk.
     pub fn with_blocks(files: Arc<SpillFiles>, blocks: Vec<BlockAddress>) -> Self {
-        Self { files, blocks: Mutex::new(blocks) }
+        Self {
+            files,
+            blocks: Mutex::new(blocks),
+        }
     }
 
     fn blocks(&self) -> Vec<BlockAddress> {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.blocks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn extend_blocks(&self, blocks: Vec<BlockAddress>) {
-        self.blocks.lock().unwrap_or_else(PoisonError::into_inner).extend(blocks);
+        self.blocks
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(blocks);
     }
 }
 
@@ -201,9 +212,14 @@ impl ValueStore {
             let mut rest = data;
             while !rest.is_empty() {
                 let length = block::frame_len(rest)?;
-                let split = usize::try_from(length).ok().and_then(|at| rest.split_at_checked(at));
+                let split = usize::try_from(length)
+                    .ok()
+                    .and_then(|at| rest.split_at_checked(at));
                 let Some((block, after)) = split else {
-                    return Err(Error::CorruptBlock { place: place(), reason: "it is cut".into() });
+                    return Err(Error::CorruptBlock {
+                        place: place(),
+                        reason: "it is cut".into(),
+                    });
                 };
                 let rows = block::decode(block, &place)?.rows;
                 blocks.push(self.files.append(0, block, rows)?);
@@ -215,8 +231,11 @@ impl ValueStore {
         Ok(())
     }
 
+    #[allow(clippy::unused_self)] // pickle calls it on the object
     fn __reduce__(&self) -> PyResult<()> {
-        Err(PyTypeError::new_err("a ValueStore is pickled by the list that holds it"))
+        Err(PyTypeError::new_err(
+            "a ValueStore is pickled by the list that holds it",
+        ))
     }
 }
 

@@ -13,9 +13,7 @@ pub fn next<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     let py = iterator.py();
     // SAFETY: `iterator` came from `iter()`, so it has `tp_iternext`; what that returns is an
     // owned reference or null.
-    let item = unsafe {
-        Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr()))
-    };
+    let item = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr())) };
     match item {
         Some(item) => Ok(Some(item)),
         None => match PyErr::take(py) {
@@ -55,11 +53,7 @@ pub fn pair<'a>(record: &'a Bound<'_, PyAny>) -> Option<Pair<'a>> {
 
 /// A new tuple of two.
 #[inline]
-pub fn new_pair<'py>(
-    py: Python<'py>,
-    key: Py<PyAny>,
-    value: Py<PyAny>,
-) -> PyResult<Bound<'py, PyAny>> {
+pub fn new_pair(py: Python<'_>, key: Py<PyAny>, value: Py<PyAny>) -> PyResult<Bound<'_, PyAny>> {
     // SAFETY: the new tuple has two empty places, each of which takes over one owned reference;
     // nothing else has seen the tuple yet.
     unsafe {
@@ -119,7 +113,11 @@ pub fn call2<'py>(
 pub fn hash(key: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
     // SAFETY: `key` is alive; -1 says that an exception is set.
     let hash = unsafe { ffi::PyObject_Hash(key.as_ptr()) };
-    if hash == -1 { Err(hash_error(key)) } else { Ok(hash) }
+    if hash == -1 {
+        Err(hash_error(key))
+    } else {
+        Ok(hash)
+    }
 }
 
 #[cold]
@@ -142,9 +140,10 @@ pub fn is_same_key(
     if stored.as_ptr() == probe.as_ptr() {
         return Ok(true);
     }
-    if let (Ok(stored), Ok(probe)) =
-        (stored.cast_exact::<PyString>(), probe.cast_exact::<PyString>())
-        && let Some(is_same) = is_same_str(stored, probe)
+    if let (Ok(stored), Ok(probe)) = (
+        stored.cast_exact::<PyString>(),
+        probe.cast_exact::<PyString>(),
+    ) && let Some(is_same) = is_same_str(stored, probe)
     {
         return Ok(is_same);
     }
@@ -159,10 +158,7 @@ pub fn is_same_key(
 
 /// Compares two `str` by their storage; `None` where an old interpreter has not made it ready.
 #[inline]
-fn is_same_str(
-    a: Borrowed<'_, '_, PyString>,
-    b: Borrowed<'_, '_, PyString>,
-) -> Option<bool> {
+fn is_same_str(a: Borrowed<'_, '_, PyString>, b: Borrowed<'_, '_, PyString>) -> Option<bool> {
     let (a, b) = (a.as_ptr(), b.as_ptr());
     // SAFETY: both are `str` and ready, so kind, length and data describe live memory. Equal
     // strings have equal kinds, since CPython stores each in the narrowest that fits.
@@ -223,35 +219,31 @@ pub fn append(list: &Bound<'_, PyList>, item: &Bound<'_, PyAny>) -> PyResult<()>
 /// Puts the items of `list` in the order that `rows` names them in; `list` must be one that only
 /// we have, and `rows` must name each of its rows once.
 ///
-/// # Panics
-/// Never; `false` where `rows` is of another length, and nothing was changed.
-pub fn permute(list: &Bound<'_, PyList>, rows: impl ExactSizeIterator<Item = u32>) -> bool {
+/// `false` where `rows` is of another length or memory is short; the list is as it was then.
+pub fn permute(list: &Bound<'_, PyList>, rows: Vec<u32>) -> bool {
     let length = list.len();
-    if rows.len() != length {
-        return false;
-    }
-    let pointer = list.as_ptr();
     let mut items = Vec::new();
-    if items.try_reserve_exact(length).is_err() {
+    if rows.len() != length || items.try_reserve_exact(length).is_err() {
         return false;
     }
-    let mut seen = 0usize;
-    for row in rows {
-        if row as usize >= length {
-            return false;
+    // SAFETY: the list has `length` places (and a null start where that is 0), and nobody else
+    // has the list: it is not changed and no Python code runs while they are seen.
+    let places = unsafe {
+        let start = (*list.as_ptr().cast::<ffi::PyListObject>()).ob_item;
+        if start.is_null() {
+            &mut []
+        } else {
+            std::slice::from_raw_parts_mut(start, length)
         }
-        seen += 1;
-        // SAFETY: `row` is below the list's length.
-        items.push(unsafe { ffi::PyList_GET_ITEM(pointer, row as isize) });
+    };
+    items.extend(
+        rows.into_iter()
+            .filter_map(|row| places.get(row as usize).copied()),
+    );
+    if items.len() != length {
+        return false;
     }
-    debug_assert_eq!(seen, length);
-    for (place, item) in items.into_iter().enumerate() {
-        // SAFETY: each place is below the length; the references only change places, so the
-        // list owns each exactly once before and after. No Python code runs in between.
-        #[allow(clippy::cast_possible_wrap)]
-        unsafe {
-            *(*pointer.cast::<ffi::PyListObject>()).ob_item.add(place) = item;
-        }
-    }
+    // The references only change places: the list owns each exactly once before and after.
+    places.copy_from_slice(&items);
     true
 }

@@ -32,7 +32,10 @@ impl StopIterationGuard {
         args: &Bound<'py, PyTuple>,
         kwargs: Option<&Bound<'py, PyDict>>,
     ) -> PyResult<Bound<'py, PyAny>> {
-        self.function.bind(py).call(args, kwargs).map_err(|error| guarded(py, error))
+        self.function
+            .bind(py)
+            .call(args, kwargs)
+            .map_err(|error| guarded(py, error))
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyTuple>> {
@@ -41,7 +44,10 @@ impl StopIterationGuard {
     }
 
     fn __repr__(&self, py: Python<'_>) -> PyResult<String> {
-        Ok(format!("StopIterationGuard({})", self.function.bind(py).repr()?))
+        Ok(format!(
+            "StopIterationGuard({})",
+            self.function.bind(py).repr()?
+        ))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
@@ -59,16 +65,24 @@ impl Function {
     /// Looks into a guard, so that the guarded function is called directly.
     pub fn new(callable: &Bound<'_, PyAny>) -> Self {
         match callable.cast_exact::<StopIterationGuard>() {
-            Ok(guard) => {
-                Self { callable: guard.get().function.clone_ref(callable.py()), is_guarded: true }
-            }
-            Err(_) => Self { callable: callable.clone().unbind(), is_guarded: false },
+            Ok(guard) => Self {
+                callable: guard.get().function.clone_ref(callable.py()),
+                is_guarded: true,
+            },
+            Err(_) => Self {
+                callable: callable.clone().unbind(),
+                is_guarded: false,
+            },
         }
     }
 
     /// The same function once more.
+    #[must_use]
     pub fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { callable: self.callable.clone_ref(py), is_guarded: self.is_guarded }
+        Self {
+            callable: self.callable.clone_ref(py),
+            is_guarded: self.is_guarded,
+        }
     }
 
     /// Calls the function with one argument.
@@ -96,7 +110,11 @@ impl Function {
 
     #[cold]
     fn raised(&self, py: Python<'_>, error: PyErr) -> PyErr {
-        if self.is_guarded { guarded(py, error) } else { error }
+        if self.is_guarded {
+            guarded(py, error)
+        } else {
+            error
+        }
     }
 }
 

@@ -56,14 +56,24 @@ impl Merger {
         }
     }
 
-    /// Number of keys in memory, and whether the records can be read now.
-    pub fn len(&self) -> Result<usize> {
-        self.lock().as_ref().map(|state| state.table.table.len()).ok_or_else(busy)
+    fn len(&self) -> Result<usize> {
+        self.lock()
+            .as_ref()
+            .map(|state| state.table.table.len())
+            .ok_or_else(busy)
     }
 
-    /// The record in `row` of the table in memory.
-    pub fn record<'py>(&self, py: Python<'py>, row: usize) -> Result<Bound<'py, PyAny>> {
-        self.lock().as_ref().ok_or_else(busy)?.table.table.record(py, row)
+    /// The key and the combiner in `row` of a table in memory that has as many `rows`.
+    #[inline]
+    pub fn row(&self, py: Python<'_>, row: usize, rows: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {
+        let state = self.lock();
+        let table = &state.as_ref().ok_or_else(busy)?.table.table;
+        if table.len() != rows {
+            return Err(Error::Usage(
+                "the merger changed size while its items were read".to_owned(),
+            ));
+        }
+        table.row(py, row)
     }
 
     fn merge(
@@ -128,7 +138,10 @@ fn busy() -> Error {
 
 #[cold]
 fn out_of_memory() -> Error {
-    Error::OutOfMemory { wanted: 0, what: "the table of keys" }
+    Error::OutOfMemory {
+        wanted: 0,
+        what: "the table of keys",
+    }
 }
 
 #[pymethods]
@@ -138,7 +151,13 @@ impl Merger {
     fn new(localdirs: Vec<PathBuf>, partitions: usize, is_grouping: bool) -> Self {
         let table = ExternalTable::new(ObjectTable::new(is_grouping), localdirs, partitions);
         let policy = SpillPolicy::new(f64::INFINITY);
-        Self { state: Mutex::new(Some(Box::new(State { table, policy, is_drained: false }))) }
+        Self {
+            state: Mutex::new(Some(Box::new(State {
+                table,
+                policy,
+                is_drained: false,
+            }))),
+        }
     }
 
     /// Merges (key, value) records.
@@ -188,7 +207,10 @@ impl Merger {
 
     /// Iterator over the records in memory, which stay.
     fn items(slf: &Bound<'_, Self>) -> PyResult<RecordsIterator> {
-        Ok(RecordsIterator::in_memory(slf.clone().unbind(), slf.get().len()?))
+        Ok(RecordsIterator::in_memory(
+            slf.clone().unbind(),
+            slf.get().len()?,
+        ))
     }
 
     /// Iterator over all records, in memory and spilled, which leaves the merger empty.
@@ -213,7 +235,12 @@ impl Merger {
             Ok(())
         })?;
         self.read_merge_combiners(agg)?;
-        let limits = MergeLimits { memory_mib: limit_mib, scale, max_partitions, split_key_limit };
+        let limits = MergeLimits {
+            memory_mib: limit_mib,
+            scale,
+            max_partitions,
+            split_key_limit,
+        };
         let merge = self.with_state(|state| {
             state.is_drained = true;
             state.table.take().into_merge(limits)
@@ -236,7 +263,12 @@ impl Merger {
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
         self.read_merge_combiners(agg)?;
-        let limits = MergeLimits { memory_mib: limit_mib, scale, max_partitions, split_key_limit };
+        let limits = MergeLimits {
+            memory_mib: limit_mib,
+            scale,
+            max_partitions,
+            split_key_limit,
+        };
         let merge = self.with_state(|state| state.table.merge_of_partition(index, limits))?;
         Ok(RecordsIterator::external(merge, count_spilled))
     }

@@ -25,7 +25,10 @@ fn resident_bytes() -> u64 {
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
-    module.add("CorruptBlockError", module.py().get_type::<errors::CorruptBlockError>())?;
+    module.add(
+        "CorruptBlockError",
+        module.py().get_type::<errors::CorruptBlockError>(),
+    )?;
     module.add_class::<guard::StopIterationGuard>()?;
     module.add_class::<merger::Merger>()?;
     module.add_class::<records::RecordsIterator>()?;

@@ -221,11 +221,11 @@ impl ObjectTable {
         Ok(self.mixer.hash_one(ffi::hash(key)?))
     }
 
-    /// The record in `row`, which stays there.
-    pub fn record<'py>(&self, py: Python<'py>, row: usize) -> Result<Bound<'py, PyAny>> {
+    /// The key and the combiner in `row`, which stay there.
+    #[inline]
+    pub fn row(&self, py: Python<'_>, row: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {
         let key = self.map.keys().get(row)?.clone_ref(py);
-        let combiner = self.aggregate.combiners().get(row)?.clone_ref(py);
-        Ok(ffi::new_pair(py, key, combiner)?)
+        Ok((key, self.aggregate.combiners().get(row)?.clone_ref(py)))
     }
 }
 
@@ -239,7 +239,10 @@ fn unpack<'py>(record: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         return Ok(PyTuple::new(py, list.iter())?.into_any());
     }
     // Python words its errors differently in each version, so Python unpacks what is left.
-    Ok(py.import("ferroshuffle.shuffle")?.getattr("_unpack")?.call1((record,))?)
+    Ok(py
+        .import("ferroshuffle.shuffle")?
+        .getattr("_unpack")?
+        .call1((record,))?)
 }
 
 impl Spillable for ObjectTable {
@@ -304,7 +307,11 @@ impl Spillable for ObjectTable {
                 self.make_room()?;
                 self.merge_combiner(ffi::Pair {
                     key: other.map.keys().get(row as usize)?.bind_borrowed(py),
-                    value: other.aggregate.combiners().get(row as usize)?.bind_borrowed(py),
+                    value: other
+                        .aggregate
+                        .combiners()
+                        .get(row as usize)?
+                        .bind_borrowed(py),
                 })?;
             }
             Ok(())
@@ -330,24 +337,40 @@ impl Spillable for ObjectTable {
                 let mut groups = Vec::new();
                 for row in 0..rows {
                     let list = combiners.get(row)?.bind(py);
-                    groups.push(DiskGroup { blocks: Vec::new(), count: list.len()? });
+                    groups.push(DiskGroup {
+                        blocks: Vec::new(),
+                        count: list.len()?,
+                    });
                     let pending = PyList::new(py, [list])?;
                     combiners.replace(row, pending.into_any().unbind());
                 }
-                grouping.on_disk = Some(DiskGroups { files: Arc::clone(files), groups });
+                grouping.on_disk = Some(DiskGroups {
+                    files: Arc::clone(files),
+                    groups,
+                });
             }
             let Some(on_disk) = &mut grouping.on_disk else {
                 return Ok(None);
             };
-            let mut spilled = Spilled { runs: 1, ..Spilled::default() };
+            let mut spilled = Spilled {
+                runs: 1,
+                ..Spilled::default()
+            };
             for (row, group) in on_disk.groups.iter_mut().enumerate() {
-                let pending = combiners.get(row)?.bind(py).cast::<PyList>().map_err(PyErr::from)?;
+                let pending = combiners
+                    .get(row)?
+                    .bind(py)
+                    .cast::<PyList>()
+                    .map_err(PyErr::from)?;
                 if pending.is_empty() {
                     continue;
                 }
                 let written = external_list::write_values(pending, &on_disk.files)?;
                 spilled.disk_bytes += written.iter().map(|block| block.len).sum::<u64>();
-                spilled.records += written.iter().map(|block| u64::from(block.rows)).sum::<u64>();
+                spilled.records += written
+                    .iter()
+                    .map(|block| u64::from(block.rows))
+                    .sum::<u64>();
                 group.blocks.extend(written);
                 let emptied = PyList::empty(py).into_any().unbind();
                 combiners.replace(row, emptied);
@@ -363,7 +386,10 @@ impl Spillable for ObjectTable {
         Python::attach(|py| {
             let key = self.map.keys_mut().take(row)?;
             let mut combiner = self.aggregate.combiners_mut().take(row)?;
-            if let Some(on_disk) = self.grouping.as_mut().and_then(|groups| groups.on_disk.as_mut())
+            if let Some(on_disk) = self
+                .grouping
+                .as_mut()
+                .and_then(|groups| groups.on_disk.as_mut())
                 && let Some(group) = on_disk.groups.get_mut(row)
             {
                 let blocks = std::mem::take(&mut group.blocks);
@@ -425,7 +451,11 @@ impl<'py> Batch<'py> {
         ffi::append(&self.keys, key)?;
         ffi::append(&self.combiners, combiner)?;
         self.weight += external_list::weight(combiner);
-        if self.weight >= self.full { self.write(writer) } else { Ok(()) }
+        if self.weight >= self.full {
+            self.write(writer)
+        } else {
+            Ok(())
+        }
     }
 
     fn write(&mut self, writer: &mut RunWriter<'_>) -> Result<()> {
@@ -439,7 +469,8 @@ impl<'py> Batch<'py> {
         self.key_serializer
             .dumps(self.keys.as_any(), &mut self.key_bytes)
             .and_then(|()| {
-                self.combiner_serializer.dumps(self.combiners.as_any(), &mut self.combiner_bytes)
+                self.combiner_serializer
+                    .dumps(self.combiners.as_any(), &mut self.combiner_bytes)
             })
             .map_err(|error| name_the_record(&self.keys, &self.combiners, error))?;
         let columns = [
@@ -461,11 +492,7 @@ impl<'py> Batch<'py> {
 
 /// Puts the key of the record that cannot be serialized into the error.
 #[cold]
-fn name_the_record(
-    keys: &Bound<'_, PyList>,
-    combiners: &Bound<'_, PyList>,
-    error: PyErr,
-) -> PyErr {
+fn name_the_record(keys: &Bound<'_, PyList>, combiners: &Bound<'_, PyList>, error: PyErr) -> PyErr {
     let py = keys.py();
     for (key, combiner) in keys.iter().zip(combiners.iter()) {
         let mut bytes = Vec::new();
@@ -490,14 +517,24 @@ fn read_block<'py>(
 ) -> Result<(Bound<'py, PyList>, Bound<'py, PyList>)> {
     let place = || "a spilled block".to_owned();
     let block = py.detach(|| block::decode(encoded, &place))?;
-    let corrupt = |reason: &str| Error::CorruptBlock { place: place(), reason: reason.to_owned() };
+    let corrupt = |reason: &str| Error::CorruptBlock {
+        place: place(),
+        reason: reason.to_owned(),
+    };
     let [(ColumnKind::Object, keys), (ColumnKind::Object, combiners)] = block.columns.as_slice()
     else {
-        return Err(corrupt("it does not hold a column of keys and one of combiners"));
+        return Err(corrupt(
+            "it does not hold a column of keys and one of combiners",
+        ));
     };
     let read = |range: &std::ops::Range<usize>| -> Result<Bound<'py, PyList>> {
-        let bytes = block.payload.get(range.clone()).ok_or_else(|| corrupt("a column is cut"))?;
-        let list = serializer::loads(py, bytes)?.cast_into::<PyList>().map_err(PyErr::from)?;
+        let bytes = block
+            .payload
+            .get(range.clone())
+            .ok_or_else(|| corrupt("a column is cut"))?;
+        let list = serializer::loads(py, bytes)?
+            .cast_into::<PyList>()
+            .map_err(PyErr::from)?;
         if list.len() == block.rows as usize {
             Ok(list)
         } else {

@@ -3,8 +3,8 @@
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{
-    PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet,
-    PyString, PyTuple,
+    PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
+    PyTuple,
 };
 
 const MARSHAL: u8 = b'M';
@@ -17,7 +17,7 @@ const MAX_DEPTH: usize = 50;
 ///
 /// It starts with marshal, and stays with pickle after the first object that marshal cannot give
 /// back exactly.
-#[pyclass(module = "ferroshuffle._core", subclass)]
+#[pyclass(module = "ferroshuffle._core")]
 #[derive(Default)]
 pub struct AutoSerializer {
     stays_with_pickle: bool,
@@ -42,10 +42,18 @@ impl AutoSerializer {
     ///
     /// Raises `ValueError` where `data` starts with neither `M` nor `P`.
     #[pyo3(name = "loads")]
-    fn py_loads<'py>(&self, py: Python<'py>, data: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    #[allow(clippy::unused_self)] // any serializer reads what any has written
+    fn py_loads<'py>(
+        &self,
+        py: Python<'py>,
+        data: &Bound<'py, PyAny>,
+    ) -> PyResult<Bound<'py, PyAny>> {
         match data.cast::<PyBytes>() {
             Ok(bytes) => loads(py, bytes.as_bytes()),
-            Err(_) => loads(py, &data.extract::<pyo3::buffer::PyBuffer<u8>>()?.to_vec(py)?),
+            Err(_) => loads(
+                py,
+                &data.extract::<pyo3::buffer::PyBuffer<u8>>()?.to_vec(py)?,
+            ),
         }
     }
 }
@@ -88,7 +96,8 @@ pub fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> 
             )));
         }
     };
-    py.import(module)?.call_method1("loads", (PyBytes::new(py, body),))
+    py.import(module)?
+        .call_method1("loads", (PyBytes::new(py, body),))
 }
 
 /// Whether marshal gives back an equal object of the same types all through.
@@ -110,7 +119,9 @@ fn is_exact_in_marshal(object: &Bound<'_, PyAny>, depth: usize) -> bool {
         return false;
     };
     if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-        return tuple.iter_borrowed().all(|item| is_exact_in_marshal(&item, depth));
+        return tuple
+            .iter_borrowed()
+            .all(|item| is_exact_in_marshal(&item, depth));
     }
     if let Ok(list) = object.cast_exact::<PyList>() {
         return list.iter().all(|item| is_exact_in_marshal(&item, depth));

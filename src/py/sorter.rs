@@ -32,7 +32,10 @@ struct SortOrder {
 
 impl SortOrder {
     fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self { key: self.key.as_ref().map(|key| key.clone_ref(py)), reverse: self.reverse }
+        Self {
+            key: self.key.as_ref().map(|key| key.clone_ref(py)),
+            reverse: self.reverse,
+        }
     }
 
     /// The sort key of a value.
@@ -92,7 +95,9 @@ fn number_of(key: &Bound<'_, PyAny>) -> Option<(NumberKind, i64)> {
     if let Some(int) = ffi::as_i64(key) {
         return Some((NumberKind::Int, int));
     }
-    ffi::as_f64(key).and_then(key_of_float).map(|float| (NumberKind::Float, float))
+    ffi::as_f64(key)
+        .and_then(key_of_float)
+        .map(|float| (NumberKind::Float, float))
 }
 
 /// Sorts a list that only we have, as `list.sort` does.
@@ -147,7 +152,10 @@ fn sort_by_objects(
         }
         ffi::append(&keys, key)?;
         for value in values.iter().skip(numbers.len() + 1) {
-            ffi::append(&keys, &ffi::call1(function.bind_borrowed(py), value.as_borrowed())?)?;
+            ffi::append(
+                &keys,
+                &ffi::call1(function.bind_borrowed(py), value.as_borrowed())?,
+            )?;
         }
         let partial = py.import("functools")?.getattr("partial")?;
         let next = py.import("builtins")?.getattr("next")?;
@@ -204,7 +212,8 @@ impl<'py> Sorter<'py> {
         self.values = PyList::empty(py);
         memory::give_back();
         let freed = resident.saturating_sub(memory::resident_bytes());
-        self.owner.call_method1("_count_spilled", (freed, disk_bytes))?;
+        self.owner
+            .call_method1("_count_spilled", (freed, disk_bytes))?;
         Ok(())
     }
 
@@ -261,7 +270,10 @@ pub fn sort_external<'py>(
     let py = owner.py();
     let mut sorter = Sorter {
         owner: owner.clone(),
-        ordering: SortOrder { key: key.map(Bound::unbind), reverse },
+        ordering: SortOrder {
+            key: key.map(Bound::unbind),
+            reverse,
+        },
         files: SpillFiles::new(LocalDirs::new(localdirs)),
         runs: Vec::new(),
         values: PyList::empty(py),
@@ -274,13 +286,25 @@ pub fn sort_external<'py>(
         return Ok(sorter.values.into_any());
     }
     sorter.merge_runs()?;
-    let Sorter { ordering, files, runs, values, .. } = sorter;
+    let Sorter {
+        ordering,
+        files,
+        runs,
+        values,
+        ..
+    } = sorter;
     let mut sources: Vec<Cursor> = runs.into_iter().map(Cursor::on_disk).collect();
     sources.push(Cursor::in_memory(values.unbind()));
     let merge = Merge::new(py, ordering, sources, &files)?;
     let state = Some(Box::new(Sorted { files, merge }));
-    Ok(Bound::new(py, SortedIterator { state: Mutex::new(state), is_reading: false.into() })?
-        .into_any())
+    Ok(Bound::new(
+        py,
+        SortedIterator {
+            state: Mutex::new(state),
+            is_reading: false.into(),
+        },
+    )?
+    .into_any())
 }
 
 /// Reads one sorted run.
@@ -292,11 +316,19 @@ struct Cursor {
 
 impl Cursor {
     fn on_disk(blocks: Vec<BlockAddress>) -> Self {
-        Self { blocks: blocks.into_iter(), values: None, row: 0 }
+        Self {
+            blocks: blocks.into_iter(),
+            values: None,
+            row: 0,
+        }
     }
 
     fn in_memory(values: Py<PyList>) -> Self {
-        Self { blocks: Vec::new().into_iter(), values: Some(values), row: 0 }
+        Self {
+            blocks: Vec::new().into_iter(),
+            values: Some(values),
+            row: 0,
+        }
     }
 
     /// The next value with its key, or `None` at the end of the run.
@@ -313,7 +345,10 @@ impl Cursor {
                     let value = values.get_item(self.row)?;
                     let key = SortKey::new(ordering.key_of(&value)?);
                     self.row += 1;
-                    return Ok(Some(Head { key, value: value.unbind() }));
+                    return Ok(Some(Head {
+                        key,
+                        value: value.unbind(),
+                    }));
                 }
                 self.values = None;
                 self.row = 0;
@@ -352,7 +387,11 @@ impl Merge {
             heads.push(source.next(py, files, &ordering)?);
         }
         let tree = LoserTree::new(heads, &mut |a, b| ordering.is_before(py, &a.key, &b.key))?;
-        Ok(Self { ordering, sources, tree })
+        Ok(Self {
+            ordering,
+            sources,
+            tree,
+        })
     }
 
     fn next<'py>(
@@ -360,7 +399,11 @@ impl Merge {
         py: Python<'py>,
         files: &SpillFiles,
     ) -> Result<Option<Bound<'py, PyAny>>> {
-        let Self { ordering, sources, tree } = self;
+        let Self {
+            ordering,
+            sources,
+            tree,
+        } = self;
         let Some((source, _)) = tree.winner() else {
             return Ok(None);
         };
@@ -432,9 +475,15 @@ impl SortedIterator {
                 let Some(state) = state.as_ref() else {
                     return Ok(());
                 };
-                let Merge { ordering, sources, tree } = &state.merge;
+                let Merge {
+                    ordering,
+                    sources,
+                    tree,
+                } = &state.merge;
                 visit.call(&ordering.key)?;
-                sources.iter().try_for_each(|source| visit.call(&source.values))?;
+                sources
+                    .iter()
+                    .try_for_each(|source| visit.call(&source.values))?;
                 tree.items().try_for_each(|head| {
                     if let SortKey::Object(key) = &head.key {
                         visit.call(key)?;

@@ -22,6 +22,7 @@ pub trait Spillable: Sized {
     type Record;
 
     /// An empty table that merges as this one does.
+    #[must_use]
     fn fresh(&self) -> Self;
 
     /// Number of rows, one for each key.
@@ -74,7 +75,12 @@ pub struct ExternalTable<T> {
 impl<T: Spillable> ExternalTable<T> {
     /// A table that will spill to `dirs`, into as many `partitions` a run.
     pub fn new(table: T, dirs: Vec<PathBuf>, partitions: usize) -> Self {
-        Self::at_level(table, Arc::new(SpillFiles::new(LocalDirs::new(dirs))), 0, partitions)
+        Self::at_level(
+            table,
+            Arc::new(SpillFiles::new(LocalDirs::new(dirs))),
+            0,
+            partitions,
+        )
     }
 
     /// A table whose keys share a partition of the levels below `level`, so that it is
@@ -85,10 +91,17 @@ impl<T: Spillable> ExternalTable<T> {
         level: u32,
         partitions: usize,
     ) -> Self {
-        Self { table, files, runs: Vec::new(), level, partitions: partitions.max(1) }
+        Self {
+            table,
+            files,
+            runs: Vec::new(),
+            level,
+            partitions: partitions.max(1),
+        }
     }
 
     /// What the table holds and has written; it is left empty and goes on with new files.
+    #[must_use]
     pub fn take(&mut self) -> Self {
         let fresh = Self {
             table: self.table.fresh(),
@@ -151,7 +164,13 @@ impl<T: Spillable> ExternalTable<T> {
 
     /// Ends the table: what it holds and what it wrote, merged partition by partition.
     pub fn into_merge(self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
-        let Self { table, files, runs, level, partitions } = self;
+        let Self {
+            table,
+            files,
+            runs,
+            level,
+            partitions,
+        } = self;
         PartitionMerge::new(table, files, runs, level, partitions, limits)
     }
 }

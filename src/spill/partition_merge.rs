@@ -18,7 +18,7 @@ use crate::metrics::Spilled;
 /// merged by a `PartitionMerge` of its own. Runs are read in the order in which they were
 /// written, and what stayed in memory last, so combiners meet in the order of the records.
 ///
-/// A call of [`next`](Self::next) that fails leaves the partition unread: the next call starts
+/// A call of [`next_record`](Self::next_record) that fails leaves the partition unread: the next call starts
 /// it again.
 pub struct PartitionMerge<T> {
     files: Arc<SpillFiles>,
@@ -71,10 +71,10 @@ impl<T: Spillable> PartitionMerge<T> {
     }
 
     /// The next record, or `None` when all were handed out.
-    pub fn next(&mut self) -> Result<Option<T::Record>> {
+    pub fn next_record(&mut self) -> Result<Option<T::Record>> {
         loop {
             if let Some(split) = &mut self.split {
-                let record = split.next();
+                let record = split.next_record();
                 self.spilled.add(split.take_spilled());
                 if let Some(record) = record? {
                     return Ok(Some(record));
@@ -140,7 +140,10 @@ impl<T: Spillable> PartitionMerge<T> {
             self.current = target.table;
         } else {
             let scale = self.limits.scale.saturating_mul(self.partitions);
-            let limits = MergeLimits { scale, ..self.limits };
+            let limits = MergeLimits {
+                scale,
+                ..self.limits
+            };
             self.split = Some(Box::new(target.into_merge(limits)?));
         }
         Ok(())

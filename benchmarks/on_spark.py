@@ -1,0 +1,176 @@
+"""Workloads that run a whole Spark job, in local mode on two cores.
+
+The clock is the driver's: from calling the action to having its result. Spark has started and has
+run the same job on a few records before, so neither the JVM's start nor the first worker's is in
+it, unless the row is about that. Functions that go to the workers are defined inside others, and
+so pickled by value, as those of an application's main script are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from measured import RSS_UNIT, Answer, Run
+
+if TYPE_CHECKING:
+    from pyspark import RDD, SparkContext
+
+WARM_UP_RECORDS = 1_000
+
+TINY_JOBS = 50
+TINY_JOBS_WITH_NEW_WORKERS = 10
+TINY_RECORDS = 100
+
+# Sends 0, 1, 2, … to different numbers below MODULUS (both are prime), in no useful order.
+MULTIPLIER = 2_654_435_761
+MODULUS = 4_294_967_291
+
+# What a job finds: a number that stands for its result, and the peak RSS of the largest worker.
+Found = tuple[int, int]
+Job = Callable[["SparkContext", int], Found]
+
+
+@contextmanager
+def spark(run: Run, reuse_workers: bool = True) -> Iterator[SparkContext]:
+    """Start Spark as the side has it, with the row's limit as `spark.python.worker.memory`."""
+    from pyspark import SparkConf, SparkContext
+
+    if run.side == "ours":
+        import_module("ferroshuffle").install()
+    conf = SparkConf().setMaster("local[2]").setAppName("ferroshuffle benchmark")
+    conf.set("spark.ui.enabled", "false").set("spark.ui.showConsoleProgress", "false")
+    conf.set("spark.python.worker.reuse", str(reuse_workers).lower())
+    if run.limit is not None:
+        conf.set("spark.python.worker.memory", f"{run.limit}m")
+    context = SparkContext(conf=conf)
+    try:
+        yield context
+    finally:
+        context.stop()
+
+
+def time_job(run: Run, job: Job) -> Answer:
+    """Warm Spark up on a few records, then time the job on all of them."""
+    with spark(run) as context:
+        job(context, WARM_UP_RECORDS)
+        with run.clock():
+            answer, worker_rss = job(context, run.records)
+        # The worker's, not the driver's, which the clock has noted.
+        run.result.peak_rss = worker_rss
+        count_spilled(run, context)
+    return answer
+
+
+def consume(records: RDD[Any], number_of: Callable[[Any], int] = itemgetter(1)) -> Found:
+    """Run the job to its end in the workers, as `count` does, summing up a number a record."""
+
+    def consume_partition(partition: Iterable[Any]) -> list[Found]:
+        import resource
+
+        total = sum(map(number_of, partition))
+        return [(total, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT)]
+
+    totals, peaks = zip(*records.mapPartitions(consume_partition).collect(), strict=True)
+    return sum(totals), max(peaks)
+
+
+def count_spilled(run: Run, context: SparkContext) -> None:
+    """Note the spilled bytes in Spark's own task metrics, those of the warm-up included."""
+    scala_context = context._jsc.sc()
+    scala_context.listenerBus().waitUntilEmpty()
+    gateway = context._gateway
+    assert gateway is not None
+    quantiles = gateway.new_array(gateway.jvm.double, 0)
+    stages = scala_context.statusStore().stageList(None, False, False, quantiles, None)
+    for index in range(stages.size()):
+        stage = stages.apply(index)
+        run.result.memory_spilled += stage.memoryBytesSpilled()
+        run.result.disk_spilled += stage.diskBytesSpilled()
+
+
+def reduce_by_key(run: Run) -> Answer:
+    """`sc.range(n).map(lambda i: (i, i)).reduceByKey(add)`.
+
+    `add` is a `def` with a `try` in it; the values are summed up in the workers.
+    """
+
+    def job(context: SparkContext, records: int) -> Found:
+        def add(a: int, b: int) -> int:
+            try:
+                return a + b
+            except TypeError:
+                return a
+
+        return consume(context.range(records).map(lambda i: (i, i)).reduceByKey(add))
+
+    return time_job(run, job)
+
+
+def group_by_key(run: Run, keys: int) -> Answer:
+    """`sc.range(n).map(lambda i: (i % keys, i)).groupByKey()`.
+
+    The squared lengths of the groups are summed up in the workers.
+    """
+
+    def square_of_length(values: Any) -> int:
+        return len(values) ** 2
+
+    def job(context: SparkContext, records: int) -> Found:
+        pairs = context.range(records).map(lambda i: (i % keys, i))
+        return consume(pairs.groupByKey().mapValues(square_of_length))
+
+    return time_job(run, job)
+
+
+def distinct(run: Run, keys: int) -> Answer:
+    """`sc.range(n).map(lambda i: i % keys).distinct()`, summed up in the workers."""
+
+    def job(context: SparkContext, records: int) -> Found:
+        return consume(context.range(records).map(lambda i: i % keys).distinct(), int)
+
+    return time_job(run, job)
+
+
+def join(run: Run) -> Answer:
+    """`left.join(right)`, a quarter of the records each, every key once on either side.
+
+    The joined values are summed up in the workers.
+    """
+
+    def job(context: SparkContext, records: int) -> Found:
+        left = context.range(records // 4).map(lambda i: (i, i))
+        right = context.range(records // 4).map(lambda i: (i, i + 1))
+        return consume(left.join(right).mapValues(sum))
+
+    return time_job(run, job)
+
+
+def sort_by_key(run: Run) -> Answer:
+    """`sortByKey()` of `sc.range(n)` mapped to pairs with int keys in random order.
+
+    Its sampling jobs are included; the values are summed up in the workers.
+    """
+
+    def job(context: SparkContext, records: int) -> Found:
+        pairs = context.range(records).map(lambda i: (i * MULTIPLIER % MODULUS, i))
+        return consume(pairs.sortByKey())
+
+    return time_job(run, job)
+
+
+def tiny_jobs(run: Run, jobs: int, reuse_workers: bool) -> Answer:
+    """Jobs of `reduceByKey(…).collect()`, one by one, 100 records in 2 partitions each."""
+
+    def job(context: SparkContext) -> int:
+        pairs = context.parallelize([(i % 10, i) for i in range(TINY_RECORDS)], 2)
+        return sum(value for _, value in pairs.reduceByKey(lambda a, b: a + b).collect())
+
+    with spark(run, reuse_workers) as context:
+        job(context)
+        with run.clock():
+            answer = [job(context) for _ in range(jobs)]
+    return answer

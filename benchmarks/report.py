@@ -1,0 +1,157 @@
+"""Turn the results files into one markdown page: `python benchmarks/report.py [FOLDER]`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from workloads import WORKLOADS
+
+TABLE = "table.md"
+
+MIB = 1 << 20
+
+# The floor under the size of a spill: this much, or this part of the limit if that is less.
+FLOOR_MIB = 32
+FLOOR_PART_OF_LIMIT = 8
+
+# A spilling process may reach this many times the limit, and the floor on top.
+RSS_ALLOWANCE = 1.2
+
+RATIO_HEADER = ["work", "limit", "ratio", "range", "asked", "baseline", "ours"]
+MEMORY_HEADER = ["work", "limit", "floor", "peak, baseline", "peak, ours", "peak / limit"]
+MEMORY_HEADER += ["spilled, baseline", "spilled, ours"]
+
+Row = dict[str, Any]
+
+
+def mib(size: float) -> str:
+    """Return a size in bytes as whole MiB."""
+    return f"{size / MIB:,.0f} MiB"
+
+
+def medians(row: Row, side: str, what: str) -> float:
+    """Return the median of one figure over a row's turns."""
+    return float(median(turn[side][what] for turn in row["turns"]))
+
+
+def largest(row: Row, side: str, what: str) -> int:
+    """Return the largest of one figure over a row's turns."""
+    return max(int(turn[side][what]) for turn in row["turns"])
+
+
+def seconds(value: float) -> str:
+    """Return a time with three digits that count."""
+    return f"{value:.3g} s" if value >= 0.1 else f"{value * 1000:.3g} ms"
+
+
+def markdown(header: list[str], lines: Iterable[list[str]]) -> list[str]:
+    """Return a markdown table, its figures (all columns but the first) set right."""
+    rule = ["---", *("---:" for _ in header[1:])]
+    return ["| " + " | ".join(cells) + " |" for cells in (header, rule, *lines)]
+
+
+def limit_of(row: Row) -> str:
+    """Return a row's memory limit for people."""
+    return f"{row['limit_mib']} MiB" if row["limit_mib"] else ""
+
+
+def ratio_line(row: Row) -> list[str]:
+    """Return a row of the table of ratios."""
+    ratios = [turn["ratio"] for turn in row["turns"]]
+    target = row["target"]
+    asked = "" if target is None else f"{target:g}x"
+    if target is not None and median(ratios) < target:
+        asked += " (missed)"
+    return [
+        row["work"],
+        limit_of(row),
+        f"**{median(ratios):.2f}x**",
+        f"{min(ratios):.2f} to {max(ratios):.2f}",
+        asked,
+        seconds(medians(row, "baseline", "seconds")),
+        seconds(medians(row, "ours", "seconds")),
+    ]
+
+
+def memory_line(row: Row) -> list[str]:
+    """Return a row of the table of memory and disk."""
+    limit = row["limit_mib"]
+    floor = min(FLOOR_MIB, limit / FLOOR_PART_OF_LIMIT)
+    allowed = (RSS_ALLOWANCE * limit + floor) * MIB
+    peak = largest(row, "ours", "peak_rss")
+    return [
+        row["work"],
+        f"{limit} MiB",
+        f"{floor:g} MiB",
+        mib(largest(row, "baseline", "peak_rss")),
+        mib(peak) + ("" if peak <= allowed else " (too much)"),
+        f"{peak / (limit * MIB):.2f}",
+        mib(medians(row, "baseline", "disk_spilled")),
+        mib(medians(row, "ours", "disk_spilled")),
+    ]
+
+
+def provenance(rows: list[Row]) -> list[str]:
+    """Return on what machine, with what versions and at what load the rows came about."""
+    lines = []
+    for facts in {json.dumps([row["machine"], row["versions"]]): None for row in rows}:
+        machine, versions = json.loads(facts)
+        packages = ", ".join(f"{name} {version}" for name, version in versions.items())
+        lines.append(
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mib']:,} MiB of memory,"
+            f" {machine['system']}; {packages}."
+        )
+    loads = [turn["load"] for row in rows for turn in row["turns"]]
+    lines += ["", f"Load average over one minute, after each turn: at most {max(loads)}."]
+    return lines
+
+
+def page(rows: list[Row]) -> str:
+    """Return the markdown page."""
+    parts = [
+        "# Measured against stock PySpark",
+        "",
+        "Each row ran on the baseline and on ferroshuffle by turns, every run in a fresh process."
+        " A ratio is the baseline's seconds over ours in one turn; the table gives the median and"
+        " the range of the turns, and the median of the seconds.",
+        "",
+        *provenance(rows),
+        "",
+        *markdown(RATIO_HEADER, map(ratio_line, rows)),
+        "",
+        "## Memory and disk under a limit",
+        "",
+        "The most resident memory in any turn, of the process or of the largest Python worker, and"
+        f" bytes spilled. Ours may reach {RSS_ALLOWANCE} times the limit, and the floor on top.",
+        "",
+        *markdown(
+            MEMORY_HEADER,
+            (memory_line(row) for row in rows if row["limit_mib"]),
+        ),
+        "",
+        "## What is timed",
+        "",
+    ]
+    for row in rows:
+        limit = f", limit {limit_of(row)}" if row["limit_mib"] else ""
+        parts += [
+            f"- {row['work']}{limit}: {row['timed']} Baseline: {row['baseline']};"
+            f" {row['records']:,} records, {len(row['turns'])} turns. `{row['command']}`"
+        ]
+    return "\n".join(parts) + "\n"
+
+
+def write(folder: Path) -> None:
+    """Write the page from the results files in a folder, rows in the order of `workloads.py`."""
+    files = (folder / f"{workload.name}.json" for workload in WORKLOADS)
+    rows = [json.loads(file.read_text(encoding="utf-8")) for file in files if file.exists()]
+    (folder / TABLE).write_text(page(rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results")
