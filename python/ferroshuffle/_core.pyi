@@ -1,10 +1,22 @@
 """The engine in Rust. Private: `ferroshuffle.shuffle` and `ferroshuffle.serializers` use it."""
 
 from collections.abc import Callable, Iterable, Iterator
-from os import PathLike
 from typing import Any, NoReturn, final
 
-__all__: list[str]
+__all__ = [
+    "AutoSerializer",
+    "CorruptBlockError",
+    "Merger",
+    "RecordsIterator",
+    "SortedIterator",
+    "StopIterationGuard",
+    "ValueStore",
+    "ValuesIterator",
+    "__version__",
+    "resident_bytes",
+    "sort_external",
+]
+
 __version__: str
 
 class CorruptBlockError(OSError): ...

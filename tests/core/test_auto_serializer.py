@@ -43,7 +43,6 @@ PLAIN = [
     {"a": {1: 2}},
     {1, 2},
     frozenset({1}),
-    ...,
 ]
 
 
@@ -85,6 +84,7 @@ MARSHAL_REFUSES = [
     range(3),
     int,
     len,
+    ...,
 ]
 
 

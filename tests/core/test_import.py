@@ -10,7 +10,7 @@ def test_importing_brings_in_neither_pyspark_nor_numpy_nor_a_thread() -> None:
         """
         import os, sys
         before = set(sys.modules)
-        import ferroshuffle.shuffle, ferroshuffle.serializers
+        import ferroshuffle.shuffle
         new = {name.partition(".")[0] for name in set(sys.modules) - before}
         assert not new & {"pyspark", "numpy", "pandas", "psutil", "py4j", "multiprocessing"}, new
         assert len(os.listdir("/proc/self/task")) == 1
