@@ -15,6 +15,16 @@ pub mod sorter;
 
 use pyo3::prelude::*;
 
+/// Hands memory that Python objects left back to the system.
+///
+/// CPython keeps some thousands of freed tuples for later; a few of them in each of its arenas
+/// keep every arena from being freed. A full collection lets go of them.
+fn give_back(py: Python<'_>) {
+    // A callback of the user's may raise in a collection; Python has reported it by then.
+    let _ = py.import("gc").and_then(|gc| gc.call_method0("collect"));
+    crate::memory::give_back();
+}
+
 /// Resident set of this process, in bytes.
 #[pyfunction]
 fn resident_bytes() -> u64 {

@@ -377,7 +377,7 @@ impl Spillable for ObjectTable {
             }
             spilled.memory_bytes = (grouping.items * size_of::<usize>()) as u64;
             grouping.items = 0;
-            crate::memory::give_back();
+            super::give_back(py);
             Ok(Some(spilled))
         })
     }
@@ -410,6 +410,10 @@ impl Spillable for ObjectTable {
         if let Some(grouping) = &mut self.grouping {
             *grouping = Grouping::default();
         }
+    }
+
+    fn give_back(&self) {
+        Python::attach(super::give_back);
     }
 }
 

@@ -24,6 +24,9 @@ const FIRST_CHECK: usize = 100;
 /// Runs that are merged at once: each holds a decoded block in memory meanwhile.
 const MAX_FAN_IN: usize = 64;
 
+/// What sorting takes for each value, for its time: a number with its row, and a place.
+const SORTING_BYTES: usize = size_of::<(i64, u32)>() + size_of::<usize>();
+
 /// How values are compared.
 struct SortOrder {
     key: Option<Py<PyAny>>,
@@ -192,8 +195,9 @@ impl<'py> Sorter<'py> {
             }
             let resident = memory::resident_bytes();
             interval.checked(resident, &self.policy);
-            let own = self.values.len() * size_of::<usize>();
-            if self.policy.is_due(resident, own as u64) {
+            let own = (self.values.len() * size_of::<usize>()) as u64;
+            let wanted = (self.values.len() * SORTING_BYTES) as u64;
+            if self.policy.is_due(resident.saturating_add(wanted), own) {
                 self.spill()?;
                 self.policy.set_limit_mib(self.next_limit()?);
                 self.policy.spilled(memory::resident_bytes());
@@ -210,7 +214,7 @@ impl<'py> Sorter<'py> {
         let disk_bytes: u64 = run.iter().map(|block| block.len).sum();
         self.runs.push(run);
         self.values = PyList::empty(py);
-        memory::give_back();
+        super::give_back(py);
         let freed = resident.saturating_sub(memory::resident_bytes());
         self.owner
             .call_method1("_count_spilled", (freed, disk_bytes))?;

@@ -58,8 +58,13 @@ pub trait Spillable: Sized {
     /// Hands a row out; each row once.
     fn take_record(&mut self, row: usize) -> Result<Self::Record>;
 
-    /// Forgets everything and gives the memory back.
+    /// Forgets everything and frees its memory.
     fn clear(&mut self);
+
+    /// Hands the memory that was freed back to the system, as far as there is a way.
+    fn give_back(&self) {
+        memory::give_back();
+    }
 }
 
 /// A table, and the runs that it has written so far.
@@ -136,7 +141,7 @@ impl<T: Spillable> ExternalTable<T> {
         self.runs.push(run);
         self.table.clear();
         drop(layout);
-        memory::give_back();
+        self.table.give_back();
         Ok(Spilled {
             memory_bytes: resident.saturating_sub(memory::resident_bytes()),
             disk_bytes,

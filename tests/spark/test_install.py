@@ -160,24 +160,27 @@ def test_installing_from_many_threads_at_once_is_one_install():
     assert not differences(before)
 
 
-def test_uninstall_leaves_what_someone_else_put_there_since(installed):
+def test_uninstall_leaves_what_someone_else_put_there_since():
     class Other:
         pass
 
+    ferroshuffle.install()
     ours = pyspark.shuffle.SimpleAggregator
     pyspark.shuffle.SimpleAggregator = Other
+    ferroshuffle.uninstall()
     try:
-        ferroshuffle.uninstall()
         assert pyspark.shuffle.SimpleAggregator is Other
     finally:
-        pyspark.shuffle.SimpleAggregator = ours
         ferroshuffle.install()
         pyspark.shuffle.SimpleAggregator = ours
+        ferroshuffle.uninstall()
 
 
 def test_an_untried_pyspark_is_named_in_a_warning_and_works(monkeypatch):
     monkeypatch.setattr(pyspark, "__version__", "9.1.0")
-    with pytest.warns(UserWarning, match=r"PySpark 9\.1\.0, only with 3\.5, 4\.0, .*4\.3") as caught:
+    with pytest.warns(
+        UserWarning, match=r"PySpark 9\.1\.0, only with 3\.5, 4\.0, .*4\.3"
+    ) as caught:
         ferroshuffle.install()
     assert caught[0].filename == __file__
     assert ferroshuffle.is_installed()
@@ -207,9 +210,7 @@ def test_a_warning_made_an_error_leaves_pyspark_as_it_was(monkeypatch):
 
 def test_without_pyspark_install_names_the_remedy():
     result = run_python(
-        "import sys; sys.modules['pyspark'] = None\n"
-        "import ferroshuffle\n"
-        "ferroshuffle.install()"
+        "import sys; sys.modules['pyspark'] = None\nimport ferroshuffle\nferroshuffle.install()"
     )
     assert result.returncode == 1
     last_line = result.stderr.splitlines()[-1]
@@ -246,16 +247,3 @@ def test_rdds_of_both_kinds_meet_in_a_join(sc: SparkContext):
     assert joined.getNumPartitions() == 3
     ferroshuffle.uninstall()
     assert dict(of_stock.join(of_ours, 3).collect()) == expected
-
-
-def test_a_context_made_before_install_uses_ours(sc: SparkContext):
-    ferroshuffle.install()
-    pairs = sc.parallelize([(n % 5, n) for n in range(20)], 2)
-    mergers = pairs.combineByKey(lambda v: [v], _append, operator.add).mapPartitions(
-        lambda _: [sorted(name for name in sys.modules if name.startswith("ferroshuffle"))]
-    )
-    assert all("ferroshuffle.shuffle" in modules for modules in mergers.collect())
-
-
-def _append(values: list[int], value: int) -> list[int]:
-    return [*values, value]

@@ -1,0 +1,128 @@
+"""What user code raises reaches the driver as it does with stock."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import pytest
+from py4j.protocol import Py4JJavaError
+from pyspark import RDD, SparkContext
+
+from . import sessions
+
+
+class OutOfRange(Exception):
+    """An exception of the user's own."""
+
+
+def pairs(sc: SparkContext) -> RDD:
+    return sc.parallelize([(n % 10, n) for n in range(2_000)], 2)
+
+
+def fail(*values: Any) -> NoReturn:
+    raise OutOfRange("no place for this value")
+
+
+def stop(*values: Any) -> NoReturn:
+    raise StopIteration("enough")
+
+
+def late(a: int, b: int) -> int:
+    if b == 1_987:
+        raise OutOfRange("late in the day")
+    return a + b
+
+
+class Unhashable:
+    __hash__ = None
+
+
+class HostileHash:
+    def __hash__(self) -> int:
+        raise OutOfRange("this key has no hash")
+
+
+class HostileEq:
+    def __hash__(self) -> int:
+        return 1
+
+    def __eq__(self, other: object) -> bool:
+        raise OutOfRange("this key compares with none")
+
+
+JOBS: dict[str, Callable[[SparkContext], Any]] = {
+    "createCombiner": lambda sc: pairs(sc).combineByKey(fail, max, max).collect(),
+    "mergeValue": lambda sc: pairs(sc).combineByKey(lambda v: v, fail, max).collect(),
+    "mergeValue, late": lambda sc: pairs(sc).reduceByKey(late).collect(),
+    "mergeCombiners": lambda sc: pairs(sc).combineByKey(lambda v: v, max, fail).collect(),
+    "operator on wrong types": lambda sc: (
+        pairs(sc).mapValues(lambda v: v if v % 3 else "x").reduceByKey(operator.add).collect()
+    ),
+    "StopIteration in createCombiner": lambda sc: pairs(sc).combineByKey(stop, max, max).collect(),
+    "StopIteration in mergeValue": lambda sc: pairs(sc).reduceByKey(stop).collect(),
+    "StopIteration in mergeCombiners": lambda sc: (
+        pairs(sc).combineByKey(lambda v: v, max, stop).collect()
+    ),
+    "iterator": lambda sc: pairs(sc).map(fail).reduceByKey(max).collect(),
+    "keyfunc": lambda sc: pairs(sc).repartitionAndSortWithinPartitions(2, keyfunc=fail).collect(),
+    "keys without an order": lambda sc: (
+        sc.parallelize([(1, 1), ("a", 2)], 1).sortByKey(numPartitions=1).collect()
+    ),
+    "partitionFunc": lambda sc: pairs(sc).reduceByKey(max, 2, fail).collect(),
+    "unhashable list": lambda sc: sc.parallelize([([1], 1)], 1).reduceByKey(max).collect(),
+    "unhashable dict": lambda sc: sc.parallelize([({}, 1)], 1).groupByKey().collect(),
+    "unhashable object": lambda sc: (
+        sc.parallelize([(Unhashable(), 1)], 1).reduceByKey(max).collect()
+    ),
+    "__hash__": lambda sc: (
+        sc.parallelize([1], 1).map(lambda n: (HostileHash(), n)).reduceByKey(max).collect()
+    ),
+    "__eq__": lambda sc: (
+        sc.parallelize([1, 2], 1).map(lambda n: (HostileEq(), n)).reduceByKey(max).collect()
+    ),
+    "not a pair": lambda sc: sc.parallelize([1, 2], 1).reduceByKey(max).collect(),
+    "too long for a pair": lambda sc: sc.parallelize([(1, 2, 3)], 1).groupByKey().collect(),
+    "too short for a pair": lambda sc: sc.parallelize([(1,)], 1).groupByKey().collect(),
+}
+
+
+def worker_traceback(job: Callable[[SparkContext], Any], sc: SparkContext) -> str:
+    """Return the Python traceback that a failing job brings from its worker."""
+    with pytest.raises(Py4JJavaError) as caught:
+        job(sc)
+    message = str(caught.value.java_exception)
+    start = message.index("Traceback (most recent call last)")
+    # The innermost exception comes last; then Java's frames follow.
+    return message[start:].partition("\n\tat ")[0].partition("\n\nDriver stacktrace")[0].strip()
+
+
+@pytest.mark.parametrize("memory", [sessions.DEFAULT_MEMORY, sessions.TINY_MEMORY])
+@pytest.mark.parametrize("name", JOBS)
+def test_the_exception_is_that_of_stock(sc, name, memory):
+    with sessions.worker_memory(sc, memory):
+        expected = worker_traceback(lambda sc: sessions.on_stock(JOBS[name], sc), sc)
+        found = worker_traceback(lambda sc: sessions.on_ferroshuffle(JOBS[name], sc), sc)
+    assert found.splitlines()[-1] == expected.splitlines()[-1]
+
+
+def test_the_traceback_leads_into_the_users_function(sc):
+    traceback = worker_traceback(lambda sc: sessions.on_ferroshuffle(JOBS["mergeValue"], sc), sc)
+    assert ", in fail\n" in traceback
+    assert "in combineLocally" in traceback
+
+
+def test_a_stop_iteration_is_a_runtime_error(sc):
+    traceback = worker_traceback(
+        lambda sc: sessions.on_ferroshuffle(JOBS["StopIteration in mergeValue"], sc), sc
+    )
+    last_line = traceback.splitlines()[-1]
+    assert "Caught StopIteration thrown from user's code" in last_line
+    assert "RuntimeError" in last_line
+
+
+def test_the_next_job_on_the_same_workers_succeeds(sc):
+    worker_traceback(lambda sc: sessions.on_ferroshuffle(JOBS["mergeValue, late"], sc), sc)
+    sums = sessions.on_ferroshuffle(lambda sc: pairs(sc).reduceByKey(operator.add).collect(), sc)
+    assert dict(sums) == {k: sum(range(k, 2_000, 10)) for k in range(10)}
