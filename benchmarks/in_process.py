@@ -2,8 +2,7 @@
 
 Input is the same in every run. Rows without a limit read a list made before the clock starts.
 Rows with one read a chain of C iterators instead, the same on both sides, because a list of
-records would exceed the limit before the work begins; making a record costs both sides well
-under 0.2 microseconds, inside the clock.
+records would exceed the limit before the work begins; making those records is inside the clock.
 """
 
 from __future__ import annotations

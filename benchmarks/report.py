@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from statistics import median
+from types import ModuleType
 from typing import Any
 
+import in_process
+import on_spark
 from workloads import WORKLOADS
 
 TABLE = "table.md"
@@ -107,8 +110,29 @@ def provenance(rows: list[Row]) -> list[str]:
             f" {machine['system']}; {packages}."
         )
     loads = [turn["load"] for row in rows for turn in row["turns"]]
-    lines += ["", f"Load average over one minute, after each turn: at most {max(loads)}."]
+    lines += [
+        "",
+        f"Load average over one minute, after each turn: at most {max(loads, default=0)}.",
+    ]
     return lines
+
+
+def timed(rows: list[Row]) -> Iterator[str]:
+    """Yield what the clock sees, once for all the rows that share it."""
+    for what in dict.fromkeys(row["timed"] for row in rows):
+        names = ", ".join(f"`{row['row']}`" for row in rows if row["timed"] == what)
+        yield f"- {names}: {what}"
+
+
+def commands(rows: list[Row]) -> Iterator[str]:
+    """Yield the commands that ran the rows, without what names a single row."""
+    for records, turns in dict.fromkeys((row["records"], len(row["turns"])) for row in rows):
+        yield f"- `python benchmarks/run.py --records {records} --repeat {turns}`"
+
+
+def paragraph(module: ModuleType) -> str:
+    """Return the account that a module of workloads gives of itself, as one paragraph."""
+    return " ".join((module.__doc__ or "").split())
 
 
 def page(rows: list[Row]) -> str:
@@ -136,13 +160,16 @@ def page(rows: list[Row]) -> str:
         "",
         "## What is timed",
         "",
+        paragraph(in_process),
+        "",
+        paragraph(on_spark),
+        "",
+        *timed(rows),
+        "",
+        "Commands that repeat it; `--rows NAME` takes one row of them:",
+        "",
+        *commands(rows),
     ]
-    for row in rows:
-        limit = f", limit {limit_of(row)}" if row["limit_mib"] else ""
-        parts += [
-            f"- {row['work']}{limit}: {row['timed']} Baseline: {row['baseline']};"
-            f" {row['records']:,} records, {len(row['turns'])} turns. `{row['command']}`"
-        ]
     return "\n".join(parts) + "\n"
 
 

@@ -128,13 +128,14 @@ def main() -> int:
     """Measure the rows asked for; return 1 if one failed, else 0."""
     options = arguments()
     rows = select(options.rows)
-    if not rows:
-        print(f"no row is called {options.rows}; there are:", file=sys.stderr)
-        rows, options.list = list(WORKLOADS), True
-    if options.list:
-        for workload in rows:
+    if options.list or not rows:
+        for workload in rows or WORKLOADS:
             limit = f", limit {workload.limit} MiB" if workload.limit else ""
             print(f"{workload.name:<24} {workload.work}{limit}")
+    if not rows:
+        print(f"no row is called {options.rows}; those above are all", file=sys.stderr)
+        return 1
+    if options.list:
         return 0
 
     failed = False

@@ -4,7 +4,7 @@
 //! handed out as.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
@@ -142,18 +142,9 @@ impl ValueStore {
         }
     }
 
-    fn blocks(&self) -> Vec<BlockAddress> {
-        self.blocks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn extend_blocks(&self, blocks: Vec<BlockAddress>) {
-        self.blocks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend(blocks);
+    fn lock(&self) -> MutexGuard<'_, Vec<BlockAddress>> {
+        // Held for a few instructions under the GIL, never while Python code runs.
+        self.blocks.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -172,14 +163,13 @@ impl ValueStore {
     fn append(&self, values: &Bound<'_, PyList>) -> PyResult<u64> {
         let blocks = write_values(values, &self.files)?;
         let bytes = blocks.iter().map(|block| block.len).sum();
-        self.extend_blocks(blocks);
+        self.lock().extend(blocks);
         Ok(bytes)
     }
 
     fn __iter__(slf: &Bound<'_, Self>) -> ValuesIterator {
         ValuesIterator {
             store: slf.clone().unbind(),
-            blocks: slf.get().blocks(),
             block: 0,
             values: None,
             row: 0,
@@ -188,7 +178,7 @@ impl ValueStore {
 
     /// All blocks as bytes, for `extend_bytes` of another store.
     fn to_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
-        let blocks = self.blocks();
+        let blocks = self.lock().clone();
         let bytes = py.detach(|| -> Result<Vec<u8>> {
             let (mut bytes, mut block) = (Vec::new(), Vec::new());
             for address in &blocks {
@@ -227,7 +217,7 @@ impl ValueStore {
             }
             Ok(blocks)
         })?;
-        self.extend_blocks(blocks);
+        self.lock().extend(blocks);
         Ok(())
     }
 
@@ -239,11 +229,10 @@ impl ValueStore {
     }
 }
 
-/// Iterator over a [`ValueStore`]'s values as they are when it is made.
+/// Iterator over a [`ValueStore`]'s values, those included that are appended while it is read.
 #[pyclass(module = "ferroshuffle._core")]
 pub struct ValuesIterator {
     store: Py<ValueStore>,
-    blocks: Vec<BlockAddress>,
     block: usize,
     values: Option<Py<PyList>>,
     row: usize,
@@ -265,10 +254,11 @@ impl ValuesIterator {
                 }
                 self.values = None;
             }
-            let Some(address) = self.blocks.get(self.block) else {
+            let store = self.store.get();
+            let Some(address) = store.lock().get(self.block).copied() else {
                 return Ok(None);
             };
-            let values = read_values(py, &self.store.get().files, address)?;
+            let values = read_values(py, &store.files, &address)?;
             self.values = Some(values.unbind());
             self.block += 1;
             self.row = 0;
@@ -282,6 +272,5 @@ impl ValuesIterator {
 
     fn __clear__(&mut self) {
         self.values = None;
-        self.blocks.clear();
     }
 }

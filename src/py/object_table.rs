@@ -382,6 +382,12 @@ impl Spillable for ObjectTable {
         })
     }
 
+    fn has_values_on_disk(&self) -> bool {
+        self.grouping
+            .as_ref()
+            .is_some_and(|grouping| grouping.on_disk.is_some())
+    }
+
     fn take_record(&mut self, row: usize) -> Result<Py<PyAny>> {
         Python::attach(|py| {
             let key = self.map.keys_mut().take(row)?;

@@ -55,6 +55,9 @@ pub trait Spillable: Sized {
     /// rows are handed out as something that reads them from there. `None` where it cannot.
     fn move_values_to_disk(&mut self, files: &Arc<SpillFiles>) -> Result<Option<Spilled>>;
 
+    /// Whether values were moved to disk: such a table is not split any more.
+    fn has_values_on_disk(&self) -> bool;
+
     /// Hands a row out; each row once.
     fn take_record(&mut self, row: usize) -> Result<Self::Record>;
 

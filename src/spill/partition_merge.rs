@@ -163,9 +163,11 @@ impl<T: Spillable> PartitionMerge<T> {
         limits: &MergeLimits,
     ) -> Result<Spilled> {
         let keys = target.table.len();
-        if keys <= limits.split_key_limit || parts < 2 || keys < 2 {
-            return Ok(target.table.move_values_to_disk(files)?.unwrap_or_default());
+        let is_worth_splitting = parts > 1 && keys > limits.split_key_limit.max(1);
+        if is_worth_splitting && !target.table.has_values_on_disk() {
+            return target.spill();
         }
-        target.spill()
+        let moved = target.table.move_values_to_disk(files)?;
+        Ok(moved.unwrap_or_default())
     }
 }

@@ -1,0 +1,292 @@
+"""An error of user code at any stage comes through, and dropping the merger then leaks nothing.
+
+The leak check is `conftest.py`'s, which runs after every test.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from ferroshuffle import shuffle
+from tests.conftest import NO_LIMIT_MIB
+
+
+class Fault(Exception):
+    pass
+
+
+class Trigger:
+    """Raises at the n-th pull, once it is armed."""
+
+    left = -1
+
+    @classmethod
+    def arm(cls, pulls: int) -> None:
+        cls.left = pulls
+
+    @classmethod
+    def pull(cls) -> None:
+        cls.left -= 1
+        if cls.left == 0:
+            raise Fault
+
+
+@pytest.fixture(autouse=True)
+def _disarmed() -> Iterator[None]:
+    Trigger.arm(-1)
+    yield
+    Trigger.arm(-1)
+
+
+class Key:
+    """A key of which one operation may be the fault."""
+
+    faulty = ""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def _meet(self, operation: str) -> None:
+        if self.faulty == operation:
+            Trigger.pull()
+
+    def __hash__(self) -> int:
+        self._meet("hash")
+        return self.number % 7
+
+    def __eq__(self, other: object) -> bool:
+        self._meet("eq")
+        return isinstance(other, Key) and self.number == other.number
+
+    def __lt__(self, other: Key) -> bool:
+        self._meet("lt")
+        return self.number < other.number
+
+    def __getstate__(self) -> int:
+        self._meet("getstate")
+        return self.number
+
+    def __setstate__(self, number: int) -> None:
+        self._meet("setstate")
+        self.number = number or 0
+
+    def __reduce__(self) -> Any:
+        self._meet("reduce")
+        return type(self), (0,), self.__getstate__()
+
+
+class KeyOfHash(Key):
+    faulty = "hash"
+
+
+class KeyOfEq(Key):
+    faulty = "eq"
+
+
+class KeyOfLt(Key):
+    faulty = "lt"
+
+
+class KeyOfReduce(Key):
+    faulty = "reduce"
+
+
+class KeyOfSetstate(Key):
+    faulty = "setstate"
+
+
+KEYS = {"hash": KeyOfHash, "eq": KeyOfEq, "reduce": KeyOfReduce, "setstate": KeyOfSetstate}
+
+
+def collecting(**faulty: bool) -> shuffle.Aggregator[Any, Any]:
+    def create(value: Any) -> list[Any]:
+        if faulty.get("create"):
+            Trigger.pull()
+        return [value]
+
+    def merge_value(combiner: list[Any], value: Any) -> list[Any]:
+        if faulty.get("value"):
+            Trigger.pull()
+        combiner.append(value)
+        return combiner
+
+    def merge_combiners(left: list[Any], right: list[Any]) -> list[Any]:
+        if faulty.get("combiners"):
+            Trigger.pull()
+        return left + right
+
+    return shuffle.Aggregator(create, merge_value, merge_combiners)
+
+
+MERGERS = [shuffle.ExternalMerger, shuffle.ExternalGroupBy]
+
+
+def steps(merger: Any, key: Callable[[int], Any], limit: float) -> None:
+    """Merge, spill and read back: every stage that a merger has."""
+    merger.memory_limit = limit
+    for start in range(0, 200, 40):
+        merger.mergeValues((key(n % 30), n) for n in range(start, start + 40))
+        merger.mergeCombiners((key(n % 30), [n]) for n in range(start, start + 40))
+        if start != 80:
+            merger._spill()
+    for _, group in merger.items():
+        assert len(list(group)) in (12, 13, 14)
+
+
+@pytest.mark.parametrize("kind", MERGERS)
+@pytest.mark.parametrize("limit", [0, NO_LIMIT_MIB])
+@pytest.mark.parametrize("stage", ["create", "value", "combiners", *KEYS])
+def test_an_error_at_every_point_comes_through_and_the_merger_can_be_dropped(
+    kind: Any, limit: float, stage: str
+) -> None:
+    seen = 0
+    pulls = 1
+    while True:
+        merger = kind(collecting(**{stage: True}), limit, partitions=3, batch=20)
+        Trigger.arm(pulls)
+        try:
+            steps(merger, KEYS.get(stage, int), limit)
+        except Fault:
+            seen += 1
+        else:
+            break
+        pulls += 1 + pulls // 4
+    assert seen >= 8, "the stage was hardly reached"
+
+
+@pytest.mark.parametrize("stage", ["create", "value", "combiners", "hash", "eq", "reduce"])
+def test_after_an_error_before_reading_the_rest_can_be_merged_and_read(stage: str) -> None:
+    for pulls in (1, 2, 5, 9):
+        merger = shuffle.ExternalMerger(collecting(**{stage: True}), NO_LIMIT_MIB, partitions=3)
+        key = KEYS.get(stage, int)
+        merger.mergeValues((key(n), "before") for n in range(50))
+        Trigger.arm(pulls)
+        with pytest.raises(Fault):
+            merger.mergeValues((key(n), "faulty") for n in range(50, 80))
+            merger.mergeValues((key(n % 50), "faulty") for n in range(50))
+            merger.mergeCombiners((key(n), ["faulty"]) for n in range(50))
+            merger._spill()
+            list(merger.items())
+        Trigger.arm(-1)
+        if merger.spills == 0:
+            merger.mergeValues((key(n), "after") for n in range(50))
+            merger._spill()
+            result = {getattr(k, "number", k): group for k, group in merger.items()}
+            assert all(result[n][0] == "before" and result[n][-1] == "after" for n in range(50))
+
+
+def test_an_error_while_reading_back_does_not_lose_the_partitions_to_come() -> None:
+    merger = shuffle.ExternalMerger(collecting(combiners=True), NO_LIMIT_MIB, partitions=5)
+    for value in range(2):
+        merger.mergeValues((n, value) for n in range(100))
+        merger._spill()
+    Trigger.arm(30)
+    reading = merger.items()
+    result = []
+    with pytest.raises(Fault):
+        for item in reading:
+            result.append(item)  # noqa: PERF402  what came before the error counts
+    result.extend(reading)
+    assert sorted(result) == [(n, [0, 1]) for n in range(100)]
+
+
+@pytest.mark.parametrize("limit", [0, NO_LIMIT_MIB])
+def test_an_error_of_less_than_in_a_sorter(limit: float) -> None:
+    items = [KeyOfLt(n * 31 % 500) for n in range(500)]
+
+    class Eager(shuffle.ExternalSorter):
+        def _next_limit(self) -> float:
+            return self.memory_limit
+
+    seen, pulls = 0, 1
+    while True:
+        Trigger.arm(pulls)
+        try:
+            result = [item.number for item in Eager(limit).sorted(iter(items))]
+        except Fault:
+            seen += 1
+        else:
+            assert result == sorted(n * 31 % 500 for n in range(500))
+            break
+        pulls += 1 + pulls // 3
+    assert seen >= 8
+
+
+@pytest.mark.parametrize("operation", [KeyOfReduce, KeyOfSetstate])
+def test_an_error_of_pickling_in_a_sorter_and_in_a_list(operation: Any) -> None:
+    class Eager(shuffle.ExternalSorter):
+        def _next_limit(self) -> float:
+            return self.memory_limit
+
+    class Small(shuffle.ExternalList):
+        LIMIT = 5
+
+    for pulls in (1, 7, 120, 260):
+        Trigger.arm(pulls)
+        with pytest.raises(Fault):
+            list(Eager(0).sorted([operation(n) for n in range(350)]))
+        held = Small([])
+        Trigger.arm(pulls)
+        with pytest.raises(Fault):
+            for n in range(350):
+                held.append(operation(n))
+            list(held)
+
+
+@pytest.mark.parametrize("kind", MERGERS)
+def test_an_iterator_that_raises_after_spills(kind: Any) -> None:
+    def source() -> Iterator[Any]:
+        yield from ((n, n) for n in range(5_000))
+        raise Fault
+
+    merger = kind(collecting(), 1, partitions=3, batch=100)
+    with pytest.raises(Fault):
+        merger.mergeValues(source())
+    assert merger.spills >= 1
+    assert sorted((key, list(group)) for key, group in merger.items()) == [
+        (n, [n]) for n in range(5_000)
+    ]
+
+
+def test_a_generator_input_is_closed_when_a_function_raises() -> None:
+    closed = []
+
+    def source() -> Iterator[Any]:
+        try:
+            while True:
+                yield 1, 1
+        finally:
+            closed.append(True)
+
+    merger = shuffle.ExternalMerger(collecting(value=True), NO_LIMIT_MIB)
+    Trigger.arm(3)
+    with pytest.raises(Fault):
+        merger.mergeValues(source())
+    gc.collect()
+    assert closed == [True]
+
+
+def test_an_error_in_a_subclass_s_hook_comes_through() -> None:
+    class Hooked(shuffle.ExternalMerger):
+        def _spill(self) -> None:
+            Trigger.pull()
+            super()._spill()
+
+    merger = Hooked(collecting(), 1)
+    Trigger.arm(1)
+    with pytest.raises(Fault):
+        merger.mergeValues((n, n) for n in range(3_000))
+    assert sorted(merger.items()) == [(n, [n]) for n in range(len(list(merger.items())))]
+
+    class HookedSorter(shuffle.ExternalSorter):
+        def _next_limit(self) -> float:
+            Trigger.pull()
+            return 0
+
+    Trigger.arm(1)
+    with pytest.raises(Fault):
+        list(HookedSorter(0).sorted(range(1_000)))
