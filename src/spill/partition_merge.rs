@@ -164,7 +164,9 @@ impl<T: Spillable> PartitionMerge<T> {
     ) -> Result<Spilled> {
         let keys = target.table.len();
         let is_worth_splitting = parts > 1 && keys > limits.split_key_limit.max(1);
-        if is_worth_splitting && !target.table.has_values_on_disk() {
+        // A partition is either split or has its values on disk, whichever came first.
+        let is_split = target.runs() > 0;
+        if is_split || is_worth_splitting && !target.table.has_values_on_disk() {
             return target.spill();
         }
         let moved = target.table.move_values_to_disk(files)?;

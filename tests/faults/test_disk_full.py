@@ -188,6 +188,7 @@ def bad_dir(kind: str, tmp_path: Path) -> Path:
 @pytest.mark.parametrize("kind", BAD_DIRS)
 def test_a_dir_that_cannot_be_used_is_passed_over(kind: str, tmp_path: Path) -> None:
     good = tmp_path / "good"
+    good.mkdir()
     one = merger([bad_dir(kind, tmp_path), good])
     for start in range(3):
         one.mergeValues((n, start) for n in range(100))
