@@ -85,16 +85,11 @@ impl Merger {
         batch: usize,
     ) -> Result<()> {
         let iterator = iterator.try_iter()?.into_any();
-        let Some(limit_mib) = limit_mib else {
-            let progress =
-                self.with_state(|state| state.table.table.merge(&iterator, stage, usize::MAX))?;
-            return match progress {
-                Progress::OutOfMemory => Err(out_of_memory()),
-                Progress::Exhausted | Progress::Checkpoint => Ok(()),
-            };
-        };
+        let can_spill = limit_mib.is_some();
         self.with_state(|state| {
-            state.policy.set_limit_mib(limit_mib);
+            state
+                .policy
+                .set_limit_mib(limit_mib.unwrap_or(f64::INFINITY));
             Ok(())
         })?;
         let mut interval = CheckInterval::new(batch);
@@ -110,7 +105,7 @@ impl Merger {
                 Ok((progress, is_due))
             })?;
             let wants_room = progress == Progress::OutOfMemory;
-            if wants_room && spilled_for_room {
+            if wants_room && (spilled_for_room || !can_spill) {
                 return Err(out_of_memory());
             }
             if is_due || wants_room {

@@ -99,7 +99,7 @@ def test_one_huge_key_among_small_ones(limit: float, sort_limit: int) -> None:
         else:
             assert list(group) == [key]
     assert seen.pop("huge") == 198_000
-    assert seen == {n: 1 for n in range(0, 200_000, 100)}
+    assert seen == dict.fromkeys(range(0, 200000, 100), 1)
 
 
 def test_a_group_larger_than_memory_is_an_external_list_of_lists() -> None:
@@ -162,7 +162,9 @@ def test_equal_keys_of_different_types_are_one_group_however_large() -> None:
 def test_groups_read_later_or_in_any_order_are_whole() -> None:
     merger = ours(1, partitions=2, batch=500)
     for start in range(0, 40_000, 10_000):
-        merger.mergeValues((n % 4, bytes(30) + bytes([n % 251])) for n in range(start, start + 10_000))
+        merger.mergeValues(
+            (n % 4, bytes(30) + bytes([n % 251])) for n in range(start, start + 10_000)
+        )
         merger._spill()
     groups = list(merger.items())
     assert len(groups) == 4

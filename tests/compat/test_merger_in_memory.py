@@ -19,7 +19,9 @@ from tests.compat.exact import assert_same_items, exact, outcome
 NAN = float("nan")
 
 
-@given(values.records(), st.lists(st.integers(0, 30), max_size=3), st.sampled_from(sorted(IN_MEMORY)))
+@given(
+    values.records(), st.lists(st.integers(0, 30), max_size=3), st.sampled_from(sorted(IN_MEMORY))
+)
 def test_merge_values_equals_stock(
     memory_limit: float, items: list[Any], cuts: list[int], name: str
 ) -> None:
@@ -28,7 +30,10 @@ def test_merge_values_equals_stock(
     ends = []
     for merger, records in ((left, copy.deepcopy(items)), (right, copy.deepcopy(items))):
         ends.append(
-            [outcome(lambda m=merger, c=c: m.mergeValues(c)) for c in values.chunks_of(records, cuts)]
+            [
+                outcome(lambda m=merger, c=c: m.mergeValues(c))
+                for c in values.chunks_of(records, cuts)
+            ]
         )
     assert ends[0] == ends[1]
     assert_same_items(left.items(), right.items(), ordered=left.spills == 0)
@@ -271,7 +276,9 @@ def test_a_bad_record_raises_stock_s_error_and_keeps_what_came_before(
 @pytest.mark.parametrize("source", [5, None, len, object], ids=repr)
 @pytest.mark.parametrize("method", ["mergeValues", "mergeCombiners"])
 def test_input_that_cannot_be_iterated_raises_stock_s_error(source: Any, method: str) -> None:
-    ends = [outcome(lambda m=m: getattr(m, method)(source)) for m in (ours(COLLECT), stock(COLLECT))]
+    ends = [
+        outcome(lambda m=m: getattr(m, method)(source)) for m in (ours(COLLECT), stock(COLLECT))
+    ]
     assert ends[0] == ends[1]
     assert ends[0][:2] == ("raised", TypeError)
 
@@ -320,6 +327,10 @@ def test_items_outlives_the_merger() -> None:
 
 
 def test_exact_tells_apart_what_equality_does_not() -> None:
-    groups = [[1, True, 1.0, np.int64(1), values.Metres(1), values.Level.LOW], [0.0, -0.0], ["a", np.str_("a")]]
+    groups = [
+        [1, True, 1.0, np.int64(1), values.Metres(1), values.Level.LOW],
+        [0.0, -0.0],
+        ["a", np.str_("a")],
+    ]
     for group in groups:
         assert len({exact(thing) for thing in group}) == len(group)

@@ -98,7 +98,9 @@ def test_nan_on_disk_loses_nothing() -> None:
 
 @pytest.mark.parametrize("spill", [False, True])
 @pytest.mark.parametrize(
-    "items", [[1, "a"], ["a", None], [(1, None), (1, 2)], [{}, {}], [1j, 2j], [object(), 1]], ids=repr
+    "items",
+    [[1, "a"], ["a", None], [(1, None), (1, 2)], [{}, {}], [1j, 2j], [object(), 1]],
+    ids=repr,
 )
 def test_items_that_cannot_be_ordered_raise_type_error(items: list[Any], spill: bool) -> None:
     sorter = spilling() if spill else shuffle.ExternalSorter(NO_LIMIT_MIB)

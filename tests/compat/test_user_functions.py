@@ -64,8 +64,9 @@ def test_a_function_raising_at_record_n_leaves_what_stock_leaves(
 ) -> None:
     error = Refused(stage, at)
     ends, rests = [], []
-    left, right = ours(functions_raising(stage, at, error)), stock(
-        functions_raising(stage, at, error)
+    left, right = (
+        ours(functions_raising(stage, at, error)),
+        stock(functions_raising(stage, at, error)),
     )
     for merger in (left, right):
         source = iter(copy.deepcopy(items))

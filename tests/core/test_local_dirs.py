@@ -105,7 +105,11 @@ def test_spill_files_have_no_name_and_are_private(local_dirs: list[Path]) -> Non
     assert [entry for d in local_dirs for entry in d.rglob("*")] == []
     seen = 0
     for entry in os.listdir("/proc/self/fd"):
-        target = os.readlink(f"/proc/self/fd/{entry}") if os.path.lexists(f"/proc/self/fd/{entry}") else ""
+        target = (
+            os.readlink(f"/proc/self/fd/{entry}")
+            if os.path.lexists(f"/proc/self/fd/{entry}")
+            else ""
+        )
         if target.startswith(str(local_dirs[0].parent)):
             status = os.fstat(int(entry))
             assert status.st_nlink == 0
@@ -136,7 +140,11 @@ def test_dirs_that_do_not_exist_are_made_and_removed_again(
     one._spill()
     assert any(target.startswith(str(tmp_path)) for target in spill_targets())
     assert sorted(one.items()) == [(n, [n]) for n in range(50)]
-    assert list(tmp_path.rglob("*")) in ([], [tmp_path / "not"], [tmp_path / "not", tmp_path / "not" / "there"])
+    assert list(tmp_path.rglob("*")) in (
+        [],
+        [tmp_path / "not"],
+        [tmp_path / "not", tmp_path / "not" / "there"],
+    )
     assert not list(tmp_path.rglob("python"))
 
 

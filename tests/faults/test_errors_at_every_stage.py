@@ -158,6 +158,14 @@ def test_an_error_at_every_point_comes_through_and_the_merger_can_be_dropped(
     assert seen >= 8, "the stage was hardly reached"
 
 
+def _every_stage(merger: Any, key: Callable[[int], Any]) -> None:
+    merger.mergeValues((key(n), "faulty") for n in range(50, 80))
+    merger.mergeValues((key(n % 50), "faulty") for n in range(50))
+    merger.mergeCombiners((key(n), ["faulty"]) for n in range(50))
+    merger._spill()
+    list(merger.items())
+
+
 @pytest.mark.parametrize("stage", ["create", "value", "combiners", "hash", "eq", "reduce"])
 def test_after_an_error_before_reading_the_rest_can_be_merged_and_read(stage: str) -> None:
     for pulls in (1, 2, 5, 9):
@@ -166,11 +174,7 @@ def test_after_an_error_before_reading_the_rest_can_be_merged_and_read(stage: st
         merger.mergeValues((key(n), "before") for n in range(50))
         Trigger.arm(pulls)
         with pytest.raises(Fault):
-            merger.mergeValues((key(n), "faulty") for n in range(50, 80))
-            merger.mergeValues((key(n % 50), "faulty") for n in range(50))
-            merger.mergeCombiners((key(n), ["faulty"]) for n in range(50))
-            merger._spill()
-            list(merger.items())
+            _every_stage(merger, key)
         Trigger.arm(-1)
         if merger.spills == 0:
             merger.mergeValues((key(n), "after") for n in range(50))
@@ -186,10 +190,9 @@ def test_an_error_while_reading_back_does_not_lose_the_partitions_to_come() -> N
         merger._spill()
     Trigger.arm(30)
     reading = merger.items()
-    result = []
+    result: list[Any] = []
     with pytest.raises(Fault):
-        for item in reading:
-            result.append(item)  # noqa: PERF402  what came before the error counts
+        result.extend(reading)
     result.extend(reading)
     assert sorted(result) == [(n, [0, 1]) for n in range(100)]
 
@@ -216,6 +219,12 @@ def test_an_error_of_less_than_in_a_sorter(limit: float) -> None:
     assert seen >= 8
 
 
+def _fill_and_read(held: Any, make: Callable[[int], Any]) -> None:
+    for n in range(350):
+        held.append(make(n))
+    list(held)
+
+
 @pytest.mark.parametrize("operation", [KeyOfReduce, KeyOfSetstate])
 def test_an_error_of_pickling_in_a_sorter_and_in_a_list(operation: Any) -> None:
     class Eager(shuffle.ExternalSorter):
@@ -232,9 +241,7 @@ def test_an_error_of_pickling_in_a_sorter_and_in_a_list(operation: Any) -> None:
         held = Small([])
         Trigger.arm(pulls)
         with pytest.raises(Fault):
-            for n in range(350):
-                held.append(operation(n))
-            list(held)
+            _fill_and_read(held, operation)
 
 
 @pytest.mark.parametrize("kind", MERGERS)
