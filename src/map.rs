@@ -117,6 +117,17 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         self.keys.make_room()
     }
 
+    /// Makes room for `rows` keys in all, where there is as much memory.
+    pub fn reserve(&mut self, rows: usize) {
+        let hashes = &self.hashes;
+        let more = rows.saturating_sub(hashes.len());
+        let hash_of = |slot: &Slot| hashes.get(slot.row as usize).copied().unwrap_or_default();
+        // What is not had now is asked for again when it is needed, with an error then.
+        let _ = self.index.try_reserve(more, hash_of);
+        let _ = self.hashes.try_reserve(more);
+        self.keys.reserve(more);
+    }
+
     /// Adds a key that [`find`](Self::find) did not find, after [`make_room`](Self::make_room).
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // `grow` refuses more rows than 32 bits number
@@ -144,6 +155,13 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         self.index.allocation_size()
             + self.hashes.capacity() * size_of::<u64>()
             + self.keys.heap_bytes()
+    }
+
+    /// Forgets all keys and keeps the memory for as many again.
+    pub fn reset(&mut self) {
+        self.index.clear();
+        self.hashes.clear();
+        self.keys.reset();
     }
 
     /// Forgets all keys and gives the memory back: capacity too, not only length.
@@ -182,11 +200,17 @@ mod tests {
         fn make_room(&mut self) -> Result<()> {
             Ok(())
         }
+        fn reserve(&mut self, more: usize) {
+            self.rows.reserve(more);
+        }
         fn push(&mut self, item: String) {
             self.rows.push(item);
         }
         fn heap_bytes(&self) -> usize {
             self.rows.capacity() * size_of::<String>()
+        }
+        fn reset(&mut self) {
+            self.rows.clear();
         }
         fn clear(&mut self) {
             self.rows = Vec::new();
@@ -257,6 +281,19 @@ mod tests {
         assert_eq!(map.find(1, "a").unwrap(), Some(0));
         // Another hash is never compared, so it cannot fail.
         assert_eq!(map.find(1 << 40, "b").unwrap(), None);
+    }
+
+    #[test]
+    fn reset_keeps_the_memory_and_no_key() {
+        let mut map = AppendOnlyMap::new(Words::default());
+        for i in 0..1000 {
+            add(&mut map, hash_of(&i.to_string()), &i.to_string());
+        }
+        let before = map.heap_bytes();
+        map.reset();
+        assert_eq!(map.heap_bytes(), before);
+        assert_eq!(map.find(hash_of("7"), "7").unwrap(), None);
+        assert_eq!(add(&mut map, 3, "again"), 0);
     }
 
     #[test]

@@ -25,12 +25,6 @@ _SPARK_TESTS = Path(__file__).parent / "spark"
 _failed = pytest.StashKey[bool]()
 
 
-def pytest_collection_finish(session: pytest.Session) -> None:
-    # What is imported by now stays: the collections of the leak check need not walk over it.
-    gc.collect()
-    gc.freeze()
-
-
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
@@ -75,6 +69,7 @@ def _nothing_leaks(request: pytest.FixtureRequest, _local_dirs: list[Path]) -> I
     """Fail a test that leaves behind a descriptor, a thread, a file or an object of ours."""
     with_spark = _SPARK_TESTS in request.node.path.parents
     gc.collect()
+    gc.freeze()  # what lives by now stays: the collections of the test need not walk over it
     files, threads, objects = open_files(), thread_count(), our_objects()
     yield
     if request.node.stash.get(_failed, False):

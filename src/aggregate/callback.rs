@@ -101,6 +101,10 @@ impl Aggregate for Callback {
         self.combiners.make_room()
     }
 
+    fn reserve(&mut self, more: usize) {
+        self.combiners.reserve(more);
+    }
+
     #[inline]
     fn create(&mut self, value: Self::Value<'_>) -> Result<()> {
         let function = self.functions.create_combiner.as_ref().ok_or_else(unset)?;
@@ -137,6 +141,10 @@ impl Aggregate for Callback {
 
     fn heap_bytes(&self) -> usize {
         self.combiners.heap_bytes()
+    }
+
+    fn reset(&mut self) {
+        self.combiners.reset();
     }
 
     fn clear(&mut self) {

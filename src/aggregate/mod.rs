@@ -22,6 +22,9 @@ pub trait Aggregate {
     /// Makes room for one more row.
     fn make_room(&mut self) -> Result<()>;
 
+    /// Makes room for as many `more` rows, where there is as much memory.
+    fn reserve(&mut self, more: usize);
+
     /// Appends the combiner made from a first value.
     fn create(&mut self, value: Self::Value<'_>) -> Result<()>;
 
@@ -36,6 +39,9 @@ pub trait Aggregate {
 
     /// Bytes allocated for the combiners' column.
     fn heap_bytes(&self) -> usize;
+
+    /// Forgets all combiners and keeps their memory for as many again.
+    fn reset(&mut self);
 
     /// Forgets all combiners and gives their memory back.
     fn clear(&mut self);

@@ -24,11 +24,17 @@ pub trait Column {
     /// Makes room for one more row, so that the next [`push`](Self::push) cannot fail.
     fn make_room(&mut self) -> Result<()>;
 
+    /// Makes room for as many `more` rows, where there is as much memory.
+    fn reserve(&mut self, more: usize);
+
     /// Appends a row, after [`make_room`](Self::make_room).
     fn push(&mut self, item: Self::Item);
 
     /// Bytes allocated for the rows, without what they refer to.
     fn heap_bytes(&self) -> usize;
+
+    /// Forgets all rows and keeps their memory for as many again.
+    fn reset(&mut self);
 
     /// Forgets all rows and gives their memory back.
     fn clear(&mut self);

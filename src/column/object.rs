@@ -41,6 +41,14 @@ impl ObjectColumn {
             .ok_or_else(|| missing(row))
     }
 
+    /// Asks memory for the object in `row`, which is needed soon.
+    #[inline]
+    pub fn prefetch(&self, row: usize) {
+        if let Some(Some(object)) = self.rows.get(row) {
+            ffi::prefetch(object);
+        }
+    }
+
     /// Shows every reference to Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         self.rows
@@ -70,6 +78,11 @@ impl Column for ObjectColumn {
         try_grow(&mut self.rows, 1, "a column of objects")
     }
 
+    fn reserve(&mut self, more: usize) {
+        // Refused room is asked for again, with an error, when it is needed.
+        let _ = self.rows.try_reserve(more);
+    }
+
     #[inline]
     fn push(&mut self, item: Py<PyAny>) {
         self.rows.push(Some(item));
@@ -77,6 +90,10 @@ impl Column for ObjectColumn {
 
     fn heap_bytes(&self) -> usize {
         self.rows.capacity() * size_of::<Option<Py<PyAny>>>()
+    }
+
+    fn reset(&mut self) {
+        self.rows.clear();
     }
 
     fn clear(&mut self) {

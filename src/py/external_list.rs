@@ -11,10 +11,10 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
-use super::serializer::{self, AutoSerializer};
+use super::column_codec::{ColumnDecoder, ColumnEncoder, Columns};
 use crate::error::{Error, Result};
 use crate::memory;
-use crate::spill::block::{self, BlockEncoder, ColumnKind};
+use crate::spill::block::{self, BlockEncoder};
 use crate::spill::local_dirs::LocalDirs;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
 
@@ -22,7 +22,7 @@ use crate::spill::spill_file::{BlockAddress, SpillFiles};
 const BLOCK_BYTES: usize = 64 << 10;
 
 /// Items that a first block may hold; the sizes seen from then on set the number.
-const FIRST_BLOCK_WEIGHT: usize = 1024;
+pub const FIRST_BLOCK_WEIGHT: usize = 1024;
 
 /// About how many items a value brings with it, for blocks to be of a bounded size.
 pub fn weight(value: &Bound<'_, PyAny>) -> usize {
@@ -54,36 +54,40 @@ pub fn next_full(weight: usize, bytes: usize, target: usize) -> usize {
 
 /// Writes the values of a list as blocks, in order.
 pub fn write_values(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<BlockAddress>> {
-    let py = values.py();
     let mark = files.mark();
-    let mut blocks = Vec::new();
-    let mut serializer = AutoSerializer::default();
-    let mut encoder = BlockEncoder::new();
-    let mut bytes = Vec::new();
-    let (mut start, mut full) = (0, FIRST_BLOCK_WEIGHT);
-    let mut write = || -> Result<()> {
-        while start < values.len() {
-            let (mut end, mut taken) = (start, 0);
-            while end < values.len() && taken < full {
-                taken += weight(&values.get_item(end)?);
-                end += 1;
-            }
-            bytes.clear();
-            serializer.dumps(values.get_slice(start, end).as_any(), &mut bytes)?;
-            let rows = u32::try_from(end - start)
-                .map_err(|_| Error::Usage("a block holds at most 2**32 - 1 values".to_owned()))?;
-            let columns = [(ColumnKind::Object, bytes.as_slice())];
-            let address = py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
-            memory::try_grow(&mut blocks, 1, "the index of a spilled list")?;
-            blocks.push(address);
-            full = next_full(taken, bytes.len(), BLOCK_BYTES);
-            start = end;
-        }
-        Ok(())
-    };
-    if let Err(error) = write() {
+    let blocks = write_blocks(values, files);
+    if blocks.is_err() {
         files.roll_back(mark);
-        return Err(error);
+    }
+    blocks
+}
+
+fn write_blocks(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<BlockAddress>> {
+    const WHAT: &str = "the index of a spilled list";
+    let py = values.py();
+    let mut blocks = Vec::new();
+    let (mut values_encoder, mut encoder) = (ColumnEncoder::default(), BlockEncoder::new());
+    let mut batch = Vec::new();
+    let (mut start, mut full) = (0, FIRST_BLOCK_WEIGHT);
+    while start < values.len() {
+        let mut taken = 0;
+        batch.clear();
+        while start < values.len() && taken < full {
+            let value = values.get_item(start)?;
+            taken += weight(&value);
+            memory::try_grow(&mut batch, 1, WHAT)?;
+            batch.push(value);
+            start += 1;
+        }
+        let rows = u32::try_from(batch.len())
+            .map_err(|_| Error::Usage("a block holds at most 2**32 - 1 values".to_owned()))?;
+        let mut columns = Columns::new();
+        values_encoder.encode(py, &batch, &mut columns)?;
+        let bytes = columns.iter().map(|(_, bytes)| bytes.len()).sum();
+        let address = py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
+        memory::try_grow(&mut blocks, 1, WHAT)?;
+        blocks.push(address);
+        full = next_full(taken, bytes, BLOCK_BYTES);
     }
     Ok(blocks)
 }
@@ -93,37 +97,10 @@ pub fn read_values<'py>(
     py: Python<'py>,
     files: &SpillFiles,
     address: &BlockAddress,
-) -> Result<Bound<'py, PyList>> {
-    let place = || format!("a spilled list, at byte {}", address.offset);
-    let block = py.detach(|| {
-        let mut bytes = Vec::new();
-        files.read(address, &mut bytes)?;
-        block::decode(&bytes, &place)
-    })?;
-    values_of(py, &block, &place)
-}
-
-fn values_of<'py>(
-    py: Python<'py>,
-    block: &block::Block,
-    place: &dyn Fn() -> String,
-) -> Result<Bound<'py, PyList>> {
-    let corrupt = || Error::CorruptBlock {
-        place: place(),
-        reason: "it does not hold one column of values".to_owned(),
-    };
-    let [(ColumnKind::Object, range)] = block.columns.as_slice() else {
-        return Err(corrupt());
-    };
-    let bytes = block.payload.get(range.clone()).ok_or_else(corrupt)?;
-    let list = serializer::loads(py, bytes)?
-        .cast_into::<PyList>()
-        .map_err(|_| corrupt())?;
-    if list.len() == block.rows as usize {
-        Ok(list)
-    } else {
-        Err(corrupt())
-    }
+) -> Result<Vec<Bound<'py, PyAny>>> {
+    let place = || files.place(address);
+    let block = py.detach(|| files.read_block(address, &mut Vec::new()))?;
+    ColumnDecoder::new(py, &block, &place).read()
 }
 
 /// Values on disk, in the order in which they were appended.
@@ -259,7 +236,7 @@ impl ValuesIterator {
                 return Ok(None);
             };
             let values = read_values(py, &store.files, &address)?;
-            self.values = Some(values.unbind());
+            self.values = Some(PyList::new(py, values)?.unbind());
             self.block += 1;
             self.row = 0;
         }

@@ -198,12 +198,33 @@ pub fn as_i64(object: Borrowed<'_, '_, PyAny>) -> Option<i64> {
     (overflow == 0).then_some(value)
 }
 
+/// A new `int`.
+#[inline]
+pub fn new_int(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the result is an owned reference or null with an error set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(value)) }
+}
+
 /// The value of an exact `float`.
 #[inline]
 pub fn as_f64(object: Borrowed<'_, '_, PyAny>) -> Option<f64> {
     let float = object.cast_exact::<PyFloat>().ok()?;
     // SAFETY: it is a `float`.
     Some(unsafe { ffi::PyFloat_AS_DOUBLE(float.as_ptr()) })
+}
+
+/// Asks memory for an object that is needed soon; a hint, of no effect but speed.
+#[inline]
+pub fn prefetch(object: &Py<PyAny>) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch of any address cannot fault.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
+            object.as_ptr().cast(),
+        );
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = object;
 }
 
 /// Appends to a list that only we have.

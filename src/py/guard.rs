@@ -59,21 +59,25 @@ impl StopIterationGuard {
 pub struct Function {
     callable: Py<PyAny>,
     is_guarded: bool,
+    /// It is the function of ours that returns its argument: there is nothing to call.
+    is_identity: bool,
 }
 
 impl Function {
     /// Looks into a guard, so that the guarded function is called directly.
-    pub fn new(callable: &Bound<'_, PyAny>) -> Self {
-        match callable.cast_exact::<StopIterationGuard>() {
-            Ok(guard) => Self {
-                callable: guard.get().function.clone_ref(callable.py()),
-                is_guarded: true,
-            },
-            Err(_) => Self {
-                callable: callable.clone().unbind(),
-                is_guarded: false,
-            },
-        }
+    pub fn new(callable: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let py = callable.py();
+        let guard = callable.cast_exact::<StopIterationGuard>().ok();
+        let callable = match guard {
+            Some(guard) => guard.get().function.clone_ref(py),
+            None => callable.clone().unbind(),
+        };
+        let identity = py.import("ferroshuffle.shuffle")?.getattr("_identity")?;
+        Ok(Self {
+            is_identity: callable.is(&identity),
+            is_guarded: guard.is_some(),
+            callable,
+        })
     }
 
     /// The same function once more.
@@ -82,12 +86,16 @@ impl Function {
         Self {
             callable: self.callable.clone_ref(py),
             is_guarded: self.is_guarded,
+            is_identity: self.is_identity,
         }
     }
 
     /// Calls the function with one argument.
     #[inline]
     pub fn call1<'py>(&self, a: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        if self.is_identity {
+            return Ok(a.to_owned());
+        }
         let py = a.py();
         ffi::call1(self.callable.bind_borrowed(py), a).map_err(|error| self.raised(py, error))
     }

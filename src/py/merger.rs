@@ -1,11 +1,11 @@
 //! [`Merger`]: the engine of `InMemoryMerger`, `ExternalMerger` and `ExternalGroupBy`.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::gil_cell::GilCell;
 use super::guard::Function;
 use super::object_table::{ObjectTable, Progress, Stage};
 use super::records::RecordsIterator;
@@ -28,52 +28,46 @@ struct State {
 /// that a subclass may override them.
 #[pyclass(module = "ferroshuffle._core", frozen)]
 pub struct Merger {
-    state: Mutex<Option<Box<State>>>,
+    state: GilCell<Box<State>>,
 }
 
 impl Merger {
-    fn lock(&self) -> MutexGuard<'_, Option<Box<State>>> {
-        // Held for a few instructions under the GIL, never while Python code runs.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Runs `work` on the state, which is put back whatever comes of it.
-    fn with_state<R>(&self, work: impl FnOnce(&mut State) -> Result<R>) -> Result<R> {
-        struct PutBack<'a>(&'a Merger, Option<Box<State>>);
-        impl Drop for PutBack<'_> {
+    fn with_state<R>(
+        &self,
+        py: Python<'_>,
+        work: impl FnOnce(&mut State) -> Result<R>,
+    ) -> Result<R> {
+        struct PutBack<'a, 'py>(&'a Merger, Python<'py>, Option<Box<State>>);
+        impl Drop for PutBack<'_, '_> {
             fn drop(&mut self) {
-                *self.0.lock() = self.1.take();
+                if let Some(state) = self.2.take() {
+                    drop(self.0.state.put(self.1, state));
+                }
             }
         }
-        let taken = self.lock().take();
-        let mut held = match taken {
-            Some(state) => PutBack(self, Some(state)),
-            None => return Err(busy()),
-        };
-        match held.1.as_deref_mut() {
-            Some(state) => work(state),
-            None => Err(busy()),
-        }
+        let mut held = PutBack(self, py, self.state.take(py));
+        held.2.as_deref_mut().map_or_else(|| Err(busy()), work)
     }
 
-    fn len(&self) -> Result<usize> {
-        self.lock()
-            .as_ref()
-            .map(|state| state.table.table.len())
+    fn len(&self, py: Python<'_>) -> Result<usize> {
+        self.state
+            .see(py, |state| state.table.table.len())
             .ok_or_else(busy)
     }
 
     /// The key and the combiner in `row` of a table in memory that has as many `rows`.
     #[inline]
     pub fn row(&self, py: Python<'_>, row: usize, rows: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {
-        let state = self.lock();
-        let table = &state.as_ref().ok_or_else(busy)?.table.table;
-        if table.len() != rows {
-            return Err(Error::Usage(
+        let found = self.state.see(py, |state| {
+            let table = &state.table.table;
+            (table.len() == rows).then(|| table.row(py, row))
+        });
+        found.ok_or_else(busy)?.unwrap_or_else(|| {
+            Err(Error::Usage(
                 "the merger changed size while its items were read".to_owned(),
-            ));
-        }
-        table.row(py, row)
+            ))
+        })
     }
 
     fn merge(
@@ -85,8 +79,9 @@ impl Merger {
         batch: usize,
     ) -> Result<()> {
         let iterator = iterator.try_iter()?.into_any();
+        let py = iterator.py();
         let can_spill = limit_mib.is_some();
-        self.with_state(|state| {
+        self.with_state(py, |state| {
             state
                 .policy
                 .set_limit_mib(limit_mib.unwrap_or(f64::INFINITY));
@@ -96,7 +91,7 @@ impl Merger {
         let mut spilled_for_room = false;
         loop {
             let records = interval.records();
-            let (progress, is_due) = self.with_state(|state| {
+            let (progress, is_due) = self.with_state(py, |state| {
                 let progress = state.table.table.merge(&iterator, stage, records)?;
                 let resident = memory::resident_bytes();
                 interval.checked(resident, &state.policy);
@@ -111,7 +106,7 @@ impl Merger {
             if is_due || wants_room {
                 owner.call_method0("_spill")?;
                 let limit: f64 = owner.call_method0("_next_limit")?.extract()?;
-                self.with_state(|state| {
+                self.with_state(py, |state| {
                     state.policy.set_limit_mib(limit);
                     state.policy.spilled(memory::resident_bytes());
                     Ok(())
@@ -121,7 +116,7 @@ impl Merger {
                 return Ok(());
             }
             spilled_for_room = wants_room;
-            iterator.py().check_signals()?;
+            py.check_signals()?;
         }
     }
 }
@@ -147,11 +142,11 @@ impl Merger {
         let table = ExternalTable::new(ObjectTable::new(is_grouping), localdirs, partitions);
         let policy = SpillPolicy::new(f64::INFINITY);
         Self {
-            state: Mutex::new(Some(Box::new(State {
+            state: GilCell::new(Box::new(State {
                 table,
                 policy,
                 is_drained: false,
-            }))),
+            })),
         }
     }
 
@@ -168,9 +163,10 @@ impl Merger {
         limit_mib: Option<f64>,
         batch: usize,
     ) -> PyResult<()> {
-        let create = Function::new(&agg.getattr("createCombiner")?);
-        let merge = Function::new(&agg.getattr("mergeValue")?);
-        self.with_state(|state| {
+        let py = agg.py();
+        let create = Function::new(&agg.getattr("createCombiner")?)?;
+        let merge = Function::new(&agg.getattr("mergeValue")?)?;
+        self.with_state(py, |state| {
             let functions = state.table.table.functions_mut();
             functions.create_combiner = Some(create);
             functions.merge_value = Some(merge);
@@ -195,8 +191,8 @@ impl Merger {
     }
 
     /// Writes what is in memory to disk; returns (bytes freed, bytes written).
-    fn spill(&self) -> PyResult<(u64, u64)> {
-        let spilled = self.with_state(|state| state.table.spill())?;
+    fn spill(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
+        let spilled = self.with_state(py, |state| state.table.spill())?;
         Ok((spilled.memory_bytes, spilled.disk_bytes))
     }
 
@@ -204,7 +200,7 @@ impl Merger {
     fn items(slf: &Bound<'_, Self>) -> PyResult<RecordsIterator> {
         Ok(RecordsIterator::in_memory(
             slf.clone().unbind(),
-            slf.get().len()?,
+            slf.get().len(slf.py())?,
         ))
     }
 
@@ -221,7 +217,8 @@ impl Merger {
         split_key_limit: usize,
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
-        self.with_state(|state| {
+        let py = agg.py();
+        self.with_state(py, |state| {
             if state.is_drained {
                 return Err(Error::Usage(
                     "the spilled items of a merger can be read once, and they were".to_owned(),
@@ -236,7 +233,7 @@ impl Merger {
             max_partitions,
             split_key_limit,
         };
-        let merge = self.with_state(|state| {
+        let merge = self.with_state(py, |state| {
             state.is_drained = true;
             state.table.take().into_merge(limits)
         })?;
@@ -257,6 +254,7 @@ impl Merger {
         split_key_limit: usize,
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
+        let py = agg.py();
         self.read_merge_combiners(agg)?;
         let limits = MergeLimits {
             memory_mib: limit_mib,
@@ -264,42 +262,38 @@ impl Merger {
             max_partitions,
             split_key_limit,
         };
-        let merge = self.with_state(|state| state.table.merge_of_partition(index, limits))?;
+        let merge = self.with_state(py, |state| state.table.merge_of_partition(index, limits))?;
         Ok(RecordsIterator::external(merge, count_spilled))
     }
 
     /// Forgets what is in memory and on disk.
-    fn clear(&self) -> PyResult<()> {
-        let dropped = self.with_state(|state| Ok(state.table.take()))?;
+    fn clear(&self, py: Python<'_>) -> PyResult<()> {
+        let dropped = self.with_state(py, |state| Ok(state.table.take()))?;
         drop(dropped);
         Ok(())
     }
 
-    fn __len__(&self) -> PyResult<usize> {
-        Ok(self.len()?)
+    fn __len__(&self, py: Python<'_>) -> PyResult<usize> {
+        Ok(self.len(py)?)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         // While the state is away its references count as held from outside, which is safe.
-        match self.state.try_lock() {
-            Ok(state) => match state.as_ref() {
-                Some(state) => state.table.table.traverse(&visit),
-                None => Ok(()),
-            },
-            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => Ok(()),
-        }
+        self.state
+            .see_in_traverse(|state| state.table.table.traverse(&visit))
+            .unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
-        let state = self.lock().take();
-        drop(state);
+        Python::attach(|py| drop(self.state.take(py)));
     }
 }
 
 impl Merger {
     fn read_merge_combiners(&self, agg: &Bound<'_, PyAny>) -> PyResult<()> {
-        let merge = Function::new(&agg.getattr("mergeCombiners")?);
-        self.with_state(|state| {
+        let py = agg.py();
+        let merge = Function::new(&agg.getattr("mergeCombiners")?)?;
+        self.with_state(py, |state| {
             state.table.table.functions_mut().merge_combiners = Some(merge);
             state.is_drained = false;
             Ok(())

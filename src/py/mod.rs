@@ -1,13 +1,17 @@
 //! The Python module `ferroshuffle._core`: classes, conversions and raw C-API calls.
 //!
 //! `ffi` holds every raw call, `guard` calls the user's functions, `object_table` is the table of
-//! Python objects that the rooms below spill and merge; the rest are the classes.
+//! Python objects that the rooms below spill and merge, `object_block` its records as blocks; the
+//! rest are the classes.
 
+pub mod column_codec;
 pub mod errors;
 pub mod external_list;
 pub mod ffi;
+pub mod gil_cell;
 pub mod guard;
 pub mod merger;
+pub mod object_block;
 pub mod object_table;
 pub mod records;
 pub mod serializer;
@@ -17,7 +21,7 @@ use pyo3::prelude::*;
 
 /// Hands memory that Python objects left back to the system.
 ///
-/// CPython keeps some thousands of freed tuples for later; a few of them in each of its arenas
+/// The interpreter keeps some thousands of freed tuples for later; a few of them in each of its arenas
 /// keep every arena from being freed. A full collection lets go of them.
 fn give_back(py: Python<'_>) {
     // A callback of the user's may raise in a collection; Python has reported it by then.

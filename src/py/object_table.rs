@@ -9,24 +9,20 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::external_list::{self, ValueStore};
 use super::ffi;
-use super::serializer::{self, AutoSerializer};
+use super::object_block::{self, RecordWriter};
 use crate::aggregate::Aggregate;
 use crate::aggregate::callback::{Callback, Functions};
 use crate::column::object::ObjectColumn;
 use crate::error::{Error, Result};
 use crate::map::AppendOnlyMap;
 use crate::metrics::Spilled;
-use crate::spill::block::{self, BlockEncoder, ColumnKind};
 use crate::spill::external_table::Spillable;
+use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
 
-/// Serialized records of about this size make a block: large enough for pickle and lz4 to do
-/// well, small enough that a block of each of some dozens of runs fits in memory at once.
-const BLOCK_BYTES: usize = 256 << 10;
-
-/// Items that a first block may hold; the sizes seen from then on set the number.
-const FIRST_BLOCK_WEIGHT: usize = 1024;
+/// Rows of a partition lie far apart: this many ahead are asked of memory before they are needed.
+const PREFETCH: usize = 12;
 
 /// Most items of a list that are written as one record when lists are groups.
 const GROUP_SLICE: usize = 4096;
@@ -215,6 +211,28 @@ impl ObjectTable {
         Ok(())
     }
 
+    fn write_row<'py>(
+        &self,
+        py: Python<'py>,
+        row: usize,
+        records: &mut RecordWriter<'py>,
+        writer: &mut RunWriter<'_>,
+    ) -> Result<()> {
+        let key = self.map.keys().get(row)?.bind(py);
+        let combiner = self.aggregate.combiners().get(row)?.bind(py);
+        if self.grouping.is_some()
+            && let Ok(list) = combiner.cast_exact::<PyList>()
+            && list.len() > GROUP_SLICE
+        {
+            for start in (0..list.len()).step_by(GROUP_SLICE) {
+                let slice = list.get_slice(start, start + GROUP_SLICE);
+                records.add(key.clone(), slice.into_any(), writer)?;
+            }
+            return Ok(());
+        }
+        records.add(key.clone(), combiner.clone(), writer)
+    }
+
     #[inline]
     fn hash(&self, key: Borrowed<'_, '_, PyAny>) -> Result<u64> {
         // Python's hash of an int is the int: mixed, its bits serve the table and the partitions.
@@ -267,29 +285,28 @@ impl Spillable for ObjectTable {
         self.map.heap_bytes() + self.aggregate.heap_bytes() + items * size_of::<usize>()
     }
 
-    fn write_rows(&self, rows: &[u32], writer: &mut RunWriter<'_>) -> Result<()> {
+    fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         Python::attach(|py| {
-            let mut batch = Batch::new(py);
-            for &row in rows {
-                let key = self.map.keys().get(row as usize)?.bind(py);
-                let combiner = self.aggregate.combiners().get(row as usize)?.bind(py);
-                match combiner.cast_exact::<PyList>() {
-                    Ok(list) if self.grouping.is_some() && list.len() > GROUP_SLICE => {
-                        for start in (0..list.len()).step_by(GROUP_SLICE) {
-                            let slice = list.get_slice(start, start + GROUP_SLICE);
-                            batch.add(key, slice.as_any(), writer)?;
-                        }
+            let mut records = RecordWriter::new(py);
+            for partition in 0..layout.partitions() {
+                let rows = layout.rows(partition);
+                for (at, &row) in rows.iter().enumerate() {
+                    if let Some(&ahead) = rows.get(at + PREFETCH) {
+                        self.map.keys().prefetch(ahead as usize);
+                        self.aggregate.combiners().prefetch(ahead as usize);
                     }
-                    _ => batch.add(key, combiner, writer)?,
+                    self.write_row(py, row as usize, &mut records, writer)?;
                 }
+                records.flush(writer)?;
+                writer.end_partition();
             }
-            batch.write(writer)
+            Ok(())
         })
     }
 
     fn merge_block(&mut self, block: &[u8]) -> Result<()> {
         Python::attach(|py| {
-            let (keys, combiners) = read_block(py, block)?;
+            let (keys, combiners) = object_block::read(py, block)?;
             for (key, combiner) in keys.iter().zip(combiners.iter()) {
                 self.make_room()?;
                 self.merge_combiner(ffi::Pair {
@@ -413,143 +430,21 @@ impl Spillable for ObjectTable {
     fn clear(&mut self) {
         self.map.clear();
         self.aggregate.clear();
-        if let Some(grouping) = &mut self.grouping {
-            *grouping = Grouping::default();
-        }
+        self.grouping = self.grouping.is_some().then(Grouping::default);
+    }
+
+    fn reserve(&mut self, rows: usize) {
+        self.map.reserve(rows);
+        self.aggregate.reserve(rows);
+    }
+
+    fn reset(&mut self) {
+        self.map.reset();
+        self.aggregate.reset();
+        self.grouping = self.grouping.is_some().then(Grouping::default);
     }
 
     fn give_back(&self) {
         Python::attach(super::give_back);
     }
-}
-
-/// Records on their way into a block.
-struct Batch<'py> {
-    keys: Bound<'py, PyList>,
-    combiners: Bound<'py, PyList>,
-    weight: usize,
-    /// Weight at which a block is full, by what the blocks before came to.
-    full: usize,
-    key_serializer: AutoSerializer,
-    combiner_serializer: AutoSerializer,
-    encoder: BlockEncoder,
-    key_bytes: Vec<u8>,
-    combiner_bytes: Vec<u8>,
-}
-
-impl<'py> Batch<'py> {
-    fn new(py: Python<'py>) -> Self {
-        Self {
-            keys: PyList::empty(py),
-            combiners: PyList::empty(py),
-            weight: 0,
-            full: FIRST_BLOCK_WEIGHT,
-            key_serializer: AutoSerializer::default(),
-            combiner_serializer: AutoSerializer::default(),
-            encoder: BlockEncoder::new(),
-            key_bytes: Vec::new(),
-            combiner_bytes: Vec::new(),
-        }
-    }
-
-    fn add(
-        &mut self,
-        key: &Bound<'py, PyAny>,
-        combiner: &Bound<'py, PyAny>,
-        writer: &mut RunWriter<'_>,
-    ) -> Result<()> {
-        ffi::append(&self.keys, key)?;
-        ffi::append(&self.combiners, combiner)?;
-        self.weight += external_list::weight(combiner);
-        if self.weight >= self.full {
-            self.write(writer)
-        } else {
-            Ok(())
-        }
-    }
-
-    fn write(&mut self, writer: &mut RunWriter<'_>) -> Result<()> {
-        let py = self.keys.py();
-        let rows = self.keys.len();
-        if rows == 0 {
-            return Ok(());
-        }
-        self.key_bytes.clear();
-        self.combiner_bytes.clear();
-        self.key_serializer
-            .dumps(self.keys.as_any(), &mut self.key_bytes)
-            .and_then(|()| {
-                self.combiner_serializer
-                    .dumps(self.combiners.as_any(), &mut self.combiner_bytes)
-            })
-            .map_err(|error| name_the_record(&self.keys, &self.combiners, error))?;
-        let columns = [
-            (ColumnKind::Object, self.key_bytes.as_slice()),
-            (ColumnKind::Object, self.combiner_bytes.as_slice()),
-        ];
-        let rows = u32::try_from(rows)
-            .map_err(|_| Error::Usage("a block holds at most 2**32 - 1 records".to_owned()))?;
-        let encoder = &mut self.encoder;
-        py.detach(|| writer.push(encoder.encode(rows, &columns)?, rows))?;
-        let bytes = self.key_bytes.len() + self.combiner_bytes.len();
-        self.full = external_list::next_full(self.weight, bytes, BLOCK_BYTES);
-        self.weight = 0;
-        self.keys = PyList::empty(py);
-        self.combiners = PyList::empty(py);
-        Ok(())
-    }
-}
-
-/// Puts the key of the record that cannot be serialized into the error.
-#[cold]
-fn name_the_record(keys: &Bound<'_, PyList>, combiners: &Bound<'_, PyList>, error: PyErr) -> PyErr {
-    let py = keys.py();
-    for (key, combiner) in keys.iter().zip(combiners.iter()) {
-        let mut bytes = Vec::new();
-        for (object, what) in [(&key, "key"), (&combiner, "value of key")] {
-            bytes.clear();
-            if let Err(culprit) = AutoSerializer::default().dumps(object, &mut bytes) {
-                let note = match key.repr() {
-                    Ok(repr) => format!("raised while spilling the {what} {repr}"),
-                    Err(_) => format!("raised while spilling a {what}"),
-                };
-                return serializer::with_note(py, culprit, &note);
-            }
-        }
-    }
-    error
-}
-
-/// The keys and the combiners of an encoded block.
-fn read_block<'py>(
-    py: Python<'py>,
-    encoded: &[u8],
-) -> Result<(Bound<'py, PyList>, Bound<'py, PyList>)> {
-    let place = || "a spilled block".to_owned();
-    let block = py.detach(|| block::decode(encoded, &place))?;
-    let corrupt = |reason: &str| Error::CorruptBlock {
-        place: place(),
-        reason: reason.to_owned(),
-    };
-    let [(ColumnKind::Object, keys), (ColumnKind::Object, combiners)] = block.columns.as_slice()
-    else {
-        return Err(corrupt(
-            "it does not hold a column of keys and one of combiners",
-        ));
-    };
-    let read = |range: &std::ops::Range<usize>| -> Result<Bound<'py, PyList>> {
-        let bytes = block
-            .payload
-            .get(range.clone())
-            .ok_or_else(|| corrupt("a column is cut"))?;
-        let list = serializer::loads(py, bytes)?
-            .cast_into::<PyList>()
-            .map_err(PyErr::from)?;
-        if list.len() == block.rows as usize {
-            Ok(list)
-        } else {
-            Err(corrupt("a column is shorter or longer than the block"))
-        }
-    };
-    Ok((read(keys)?, read(combiners)?))
 }

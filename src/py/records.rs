@@ -1,12 +1,11 @@
 //! [`RecordsIterator`]: what `items()` gives.
 
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
-
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::ffi;
+use super::gil_cell::GilCell;
 use super::merger::Merger;
 use super::object_table::ObjectTable;
 use crate::spill::partition_merge::PartitionMerge;
@@ -32,63 +31,45 @@ enum Source {
 #[pyclass(module = "ferroshuffle._core", frozen)]
 pub struct RecordsIterator {
     /// `None` while a record is being made, which may run user code.
-    source: Mutex<Option<Source>>,
+    source: GilCell<Source>,
 }
 
 impl RecordsIterator {
     /// Over the `rows` records of `merger`, which stay there.
     pub fn in_memory(merger: Py<Merger>, rows: usize) -> Self {
         Self {
-            source: Mutex::new(Some(Source::InMemory {
+            source: GilCell::new(Source::InMemory {
                 merger,
                 row: 0,
                 rows,
-            })),
+            }),
         }
     }
 
     /// Over the records of `merge`.
     pub fn external(merge: PartitionMerge<ObjectTable>, count_spilled: Py<PyAny>) -> Self {
-        let merge = Box::new(merge);
         Self {
-            source: Mutex::new(Some(Source::External {
-                merge,
+            source: GilCell::new(Source::External {
+                merge: Box::new(merge),
                 count_spilled,
-            })),
+            }),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<Source>> {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-#[cold]
-fn busy() -> PyErr {
-    PyValueError::new_err("these items are already being read")
-}
-
-impl RecordsIterator {
-    /// The next record of a merger in memory; `None` where that is not the source.
-    ///
-    /// No Python code runs while the source is locked, so it can stay where it is.
+    /// The next record of a merger in memory; `None` where that is not the source or is at its
+    /// end.
     #[inline]
     fn next_in_memory<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        let refs = {
-            let mut source = self.lock();
-            let Some(Source::InMemory { merger, row, rows }) = source.as_mut() else {
-                return None;
-            };
-            if row == rows {
-                return None;
+        let found = self.source.see(py, |source| match source {
+            Source::InMemory { merger, row, rows } if *row < *rows => {
+                let found = merger.get().row(py, *row, *rows);
+                *row += usize::from(found.is_ok());
+                Some(found)
             }
-            let refs = merger.get().row(py, *row, *rows);
-            if refs.is_ok() {
-                *row += 1;
-            }
-            refs
-        };
-        Some(match refs {
+            _ => None,
+        });
+        let record = found.flatten()?;
+        Some(match record {
             Ok((key, combiner)) => ffi::new_pair(py, key, combiner),
             Err(error) => Err(error.into()),
         })
@@ -97,44 +78,41 @@ impl RecordsIterator {
     /// The next record of any source. The source leaves the iterator meanwhile: making a record
     /// may run user code.
     fn next_of_any<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let taken = self.lock().take();
-        let Some(Source::External {
-            mut merge,
+        let mut source = self.source.take(py).ok_or_else(busy)?;
+        let record = source.next_external(py);
+        let exhausted =
+            matches!(record, Ok(None)).then(|| std::mem::replace(&mut source, Source::Exhausted));
+        self.source.put(py, source);
+        // What is exhausted is dropped now that the iterator is whole: that may run user code.
+        drop(exhausted);
+        record
+    }
+}
+
+impl Source {
+    #[inline]
+    fn next_external<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        let Self::External {
+            merge,
             count_spilled,
-        }) = taken
+        } = self
         else {
-            // Nothing is left to read: what a source in memory held is dropped.
-            let is_busy = taken.is_none();
-            if is_busy {
-                return Err(busy());
-            }
-            *self.lock() = Some(Source::Exhausted);
-            drop(taken);
             return Ok(None);
         };
         let record = merge.next_record();
         let spilled = merge.take_spilled();
-        let counted = if spilled.runs > 0 {
-            count_spilled
-                .call1(py, (spilled.memory_bytes, spilled.disk_bytes))
-                .map(drop)
-        } else {
-            Ok(())
-        };
-        let source = Source::External {
-            merge,
-            count_spilled,
-        };
-        if matches!(record, Ok(None)) {
-            *self.lock() = Some(Source::Exhausted);
-            drop(source);
-        } else {
-            *self.lock() = Some(source);
+        if spilled.runs > 0 {
+            count_spilled.call1(py, (spilled.memory_bytes, spilled.disk_bytes))?;
         }
-        let record = record?;
-        counted?;
-        Ok(record.map(|record| record.into_bound(py)))
+        Ok(record?.map(|record| record.into_bound(py)))
     }
+}
+
+#[cold]
+fn busy() -> PyErr {
+    PyRuntimeError::new_err(
+        "these items are being read already: a function called while they are read reads on",
+    )
 }
 
 #[pymethods]
@@ -151,40 +129,32 @@ impl RecordsIterator {
     }
 
     /// Frees what the iterator holds; it is at its end then.
-    fn close(&self) -> PyResult<()> {
-        let source = {
-            let mut place = self.lock();
-            if place.is_none() {
-                return Err(busy());
-            }
-            place.replace(Source::Exhausted)
-        };
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let source = self.source.take(py).ok_or_else(busy)?;
+        self.source.put(py, Source::Exhausted);
         drop(source);
         Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
-        match self.source.try_lock() {
-            Ok(source) => match source.as_ref() {
-                Some(Source::InMemory { merger, .. }) => visit.call(merger),
-                Some(Source::External {
-                    merge,
-                    count_spilled,
-                }) => {
-                    visit.call(count_spilled)?;
-                    merge
-                        .tables()
-                        .into_iter()
-                        .try_for_each(|table| table.traverse(&visit))
-                }
-                Some(Source::Exhausted) | None => Ok(()),
-            },
-            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => Ok(()),
-        }
+        let seen = self.source.see_in_traverse(|source| match source {
+            Source::InMemory { merger, .. } => visit.call(merger),
+            Source::External {
+                merge,
+                count_spilled,
+            } => {
+                visit.call(count_spilled)?;
+                merge
+                    .tables()
+                    .into_iter()
+                    .try_for_each(|table| table.traverse(&visit))
+            }
+            Source::Exhausted => Ok(()),
+        });
+        seen.unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
-        let source = self.lock().replace(Source::Exhausted);
-        drop(source);
+        Python::attach(|py| drop(self.source.put(py, Source::Exhausted)));
     }
 }

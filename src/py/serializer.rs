@@ -64,7 +64,9 @@ impl AutoSerializer {
         let py = object.py();
         if !self.stays_with_pickle {
             if is_exact_in_marshal(object, MAX_DEPTH)
-                && let Ok(bytes) = py.import("marshal")?.call_method1("dumps", (object,))
+                && let Ok(bytes) = py
+                    .import("marshal")?
+                    .call_method1("dumps", (object, version_for(object)))
             {
                 return append(out, MARSHAL, bytes.cast::<PyBytes>()?.as_bytes());
             }
@@ -98,6 +100,23 @@ pub fn loads<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> 
     };
     py.import(module)?
         .call_method1("loads", (PyBytes::new(py, body),))
+}
+
+/// The version of marshal's format to write.
+///
+/// From version 3 on marshal looks each object up among those it wrote, so that what was one
+/// object stays one. For a list of numbers that is most of its time, and tells nothing.
+fn version_for(object: &Bound<'_, PyAny>) -> u8 {
+    let is_number = |item: Bound<'_, PyAny>| {
+        item.is_exact_instance_of::<PyInt>()
+            || item.is_exact_instance_of::<PyFloat>()
+            || item.is_none()
+            || item.is_exact_instance_of::<PyBool>()
+    };
+    match object.cast_exact::<PyList>() {
+        Ok(list) if list.iter().all(is_number) => 2,
+        _ => 4,
+    }
 }
 
 /// Whether marshal gives back an equal object of the same types all through.

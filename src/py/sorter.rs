@@ -1,16 +1,15 @@
 //! Sorting any iterable: in memory, or in runs on disk that are merged.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use pyo3::exceptions::PyValueError;
+use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
 use super::external_list::{read_values, write_values};
 use super::ffi;
+use super::gil_cell::GilCell;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
 use crate::sort::{NumberKeys, float_of_key, key_of_float};
@@ -300,15 +299,8 @@ pub fn sort_external<'py>(
     let mut sources: Vec<Cursor> = runs.into_iter().map(Cursor::on_disk).collect();
     sources.push(Cursor::in_memory(values.unbind()));
     let merge = Merge::new(py, ordering, sources, &files)?;
-    let state = Some(Box::new(Sorted { files, merge }));
-    Ok(Bound::new(
-        py,
-        SortedIterator {
-            state: Mutex::new(state),
-            is_reading: false.into(),
-        },
-    )?
-    .into_any())
+    let state = GilCell::new(Some(Box::new(Sorted { files, merge })));
+    Ok(Bound::new(py, SortedIterator { state })?.into_any())
 }
 
 /// Reads one sorted run.
@@ -360,7 +352,7 @@ impl Cursor {
             let Some(address) = self.blocks.as_slice().first() else {
                 return Ok(None);
             };
-            self.values = Some(read_values(py, files, address)?.unbind());
+            self.values = Some(PyList::new(py, read_values(py, files, address)?)?.unbind());
             self.blocks.next();
         }
     }
@@ -421,6 +413,7 @@ impl Merge {
     }
 }
 
+/// What a [`SortedIterator`] reads from.
 struct Sorted {
     files: SpillFiles,
     merge: Merge,
@@ -431,15 +424,8 @@ struct Sorted {
 /// An error (of the key function, a comparison, a disk) ends it; `close()` frees what it holds.
 #[pyclass(module = "ferroshuffle._core", frozen)]
 pub struct SortedIterator {
-    /// `None` when all was read, and while a value is being found, which may run user code.
-    state: Mutex<Option<Box<Sorted>>>,
-    is_reading: AtomicBool,
-}
-
-impl SortedIterator {
-    fn lock(&self) -> MutexGuard<'_, Option<Box<Sorted>>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    /// `Some(None)` at the end.
+    state: GilCell<Option<Box<Sorted>>>,
 }
 
 #[pymethods]
@@ -449,57 +435,61 @@ impl SortedIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        if self.is_reading.swap(true, Relaxed) {
-            return Err(PyValueError::new_err("this iterator is already being read"));
-        }
-        let state = self.lock().take();
-        let value = match state {
+        let mut state = self.state.take(py).ok_or_else(busy)?;
+        let value = match &mut state {
+            Some(sorted) => sorted.merge.next(py, &sorted.files),
             None => Ok(None),
-            Some(mut state) => {
-                let value = state.merge.next(py, &state.files);
-                if matches!(value, Ok(Some(_))) {
-                    *self.lock() = Some(state);
-                }
-                value
-            }
         };
-        self.is_reading.store(false, Relaxed);
+        let ended = if matches!(value, Ok(Some(_))) {
+            None
+        } else {
+            state.take()
+        };
+        self.state.put(py, state);
+        drop(ended);
         Ok(value?)
     }
 
     /// Frees what the iterator holds; it is at its end then.
-    fn close(&self) {
-        let state = self.lock().take();
+    fn close(&self, py: Python<'_>) -> PyResult<()> {
+        let state = self.state.take(py).ok_or_else(busy)?;
+        self.state.put(py, None);
         drop(state);
+        Ok(())
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
-        match self.state.try_lock() {
-            Ok(state) => {
-                let Some(state) = state.as_ref() else {
-                    return Ok(());
-                };
-                let Merge {
-                    ordering,
-                    sources,
-                    tree,
-                } = &state.merge;
-                visit.call(&ordering.key)?;
-                sources
-                    .iter()
-                    .try_for_each(|source| visit.call(&source.values))?;
-                tree.items().try_for_each(|head| {
-                    if let SortKey::Object(key) = &head.key {
-                        visit.call(key)?;
-                    }
-                    visit.call(&head.value)
-                })
-            }
-            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => Ok(()),
-        }
+        let seen = self.state.see_in_traverse(|state| {
+            let Some(sorted) = state else {
+                return Ok(());
+            };
+            let Merge {
+                ordering,
+                sources,
+                tree,
+            } = &sorted.merge;
+            visit.call(&ordering.key)?;
+            sources
+                .iter()
+                .try_for_each(|source| visit.call(&source.values))?;
+            tree.items().try_for_each(|head| {
+                if let SortKey::Object(key) = &head.key {
+                    visit.call(key)?;
+                }
+                visit.call(&head.value)
+            })
+        });
+        seen.unwrap_or(Ok(()))
     }
 
     fn __clear__(&self) {
-        self.close();
+        Python::attach(|py| drop(self.state.put(py, None)));
     }
+}
+
+#[cold]
+fn busy() -> PyErr {
+    PyRuntimeError::new_err(
+        "sorted values are being read already: a function called while they are read reads on",
+    )
 }

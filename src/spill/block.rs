@@ -45,6 +45,12 @@ pub enum ColumnKind {
     /// Serialized Python objects.
     #[wincode(tag = 0)]
     Object,
+    /// Integers of 64 bits, least byte first.
+    #[wincode(tag = 1)]
+    Int64,
+    /// Lists: their lengths, in 32 bits each, least byte first. The next column has their items.
+    #[wincode(tag = 2)]
+    List,
 }
 
 #[derive(SchemaWrite, SchemaRead, Default)]
@@ -80,7 +86,11 @@ impl BlockEncoder {
     ///
     /// # Errors
     /// `OutOfMemory`; `Usage` when there are more columns or bytes than the format can say.
-    pub fn encode(&mut self, rows: u32, columns: &[(ColumnKind, &[u8])]) -> Result<&[u8]> {
+    pub fn encode(
+        &mut self,
+        rows: u32,
+        columns: &[(ColumnKind, impl AsRef<[u8]>)],
+    ) -> Result<&[u8]> {
         self.describe(rows, columns)?;
         let too_big = |_| Error::Usage("a block has too many columns or bytes".to_owned());
         let header_len = wincode::serialized_size(&self.header).map_err(|e| unwritable(&e))?;
@@ -112,7 +122,7 @@ impl BlockEncoder {
     }
 
     /// Fills the header, with segments of length 0 for now.
-    fn describe(&mut self, rows: u32, columns: &[(ColumnKind, &[u8])]) -> Result<()> {
+    fn describe(&mut self, rows: u32, columns: &[(ColumnKind, impl AsRef<[u8]>)]) -> Result<()> {
         let Header {
             rows: header_rows,
             columns: described,
@@ -122,15 +132,15 @@ impl BlockEncoder {
         described.clear();
         segments.clear();
         memory::try_grow(described, columns.len(), "a block's header")?;
-        for &(kind, bytes) in columns {
+        for (kind, bytes) in columns {
             described.push(Column {
-                kind,
-                len: as_u64(bytes.len()),
+                kind: *kind,
+                len: as_u64(bytes.as_ref().len()),
             });
         }
         let count = columns
             .iter()
-            .map(|(_, bytes)| bytes.len().div_ceil(SEGMENT_LEN))
+            .map(|(_, bytes)| bytes.as_ref().len().div_ceil(SEGMENT_LEN))
             .sum();
         memory::try_grow(segments, count, "a block's header")?;
         segments.resize(count, 0);
@@ -138,7 +148,11 @@ impl BlockEncoder {
     }
 
     /// Stores the segments from `at` on, and gives the end of the last.
-    fn compress(&mut self, mut at: usize, columns: &[(ColumnKind, &[u8])]) -> Result<usize> {
+    fn compress(
+        &mut self,
+        mut at: usize,
+        columns: &[(ColumnKind, impl AsRef<[u8]>)],
+    ) -> Result<usize> {
         let table = if let Some(table) = &mut self.table {
             table
         } else {
@@ -149,7 +163,7 @@ impl BlockEncoder {
         make_room(frame, at)?;
         let raw = columns
             .iter()
-            .flat_map(|(_, bytes)| bytes.chunks(SEGMENT_LEN));
+            .flat_map(|(_, bytes)| bytes.as_ref().chunks(SEGMENT_LEN));
         for (raw, stored) in raw.zip(&mut self.header.segments) {
             make_room(frame, at.saturating_add(get_maximum_output_size(raw.len())))?;
             let room = frame.get_mut(at..).unwrap_or_default();

@@ -39,8 +39,8 @@ pub trait Spillable: Sized {
     /// Bytes that the table is known to hold.
     fn heap_bytes(&self) -> usize;
 
-    /// Writes `rows`, in that order, as blocks. Leaves the table as it is.
-    fn write_rows(&self, rows: &[u32], writer: &mut RunWriter<'_>) -> Result<()>;
+    /// Writes all rows as blocks, partition by partition. Leaves the table as it is.
+    fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()>;
 
     /// Merges the records of one encoded block.
     fn merge_block(&mut self, block: &[u8]) -> Result<()>;
@@ -63,6 +63,12 @@ pub trait Spillable: Sized {
 
     /// Forgets everything and frees its memory.
     fn clear(&mut self);
+
+    /// Makes room for `rows` rows, where there is as much memory.
+    fn reserve(&mut self, rows: usize);
+
+    /// Forgets everything and keeps the memory, for as much again.
+    fn reset(&mut self);
 
     /// Hands the memory that was freed back to the system, as far as there is a way.
     fn give_back(&self) {
@@ -132,24 +138,24 @@ impl<T: Spillable> ExternalTable<T> {
     pub fn spill(&mut self) -> Result<Spilled> {
         memory::ensure_headroom(HEADROOM)?;
         let resident = memory::resident_bytes();
-        let records = self.table.len() as u64;
+        let rows = self.table.len();
         let layout = Layout::new(self.table.hashes(), self.level, self.partitions)?;
         let mut writer = RunWriter::new(&self.files, self.runs.len());
-        for partition in 0..self.partitions {
-            self.table.write_rows(layout.rows(partition), &mut writer)?;
-            writer.end_partition();
-        }
+        self.table.write(&layout, &mut writer)?;
         let run = writer.finish();
         let disk_bytes = run.disk_bytes();
         self.runs.push(run);
         self.table.clear();
         drop(layout);
         self.table.give_back();
+        // As many rows are on their way again: growing to there step by step costs more than
+        // asking for room that is not touched before it is used.
+        self.table.reserve(rows);
         Ok(Spilled {
             memory_bytes: resident.saturating_sub(memory::resident_bytes()),
             disk_bytes,
             runs: 1,
-            records,
+            records: rows as u64,
         })
     }
 

@@ -89,7 +89,6 @@ impl<T: Spillable> PartitionMerge<T> {
             let Some(partition) = self.remaining.clone().next() else {
                 return Ok(None);
             };
-            self.current.clear();
             self.row = 0;
             self.load(partition)?;
             self.remaining.start = partition + 1;
@@ -112,12 +111,10 @@ impl<T: Spillable> PartitionMerge<T> {
 
     fn load(&mut self, partition: usize) -> Result<()> {
         let parts = self.partitions_of_a_split();
-        let mut target = ExternalTable::at_level(
-            self.resident.fresh(),
-            Arc::clone(&self.files),
-            self.level + 1,
-            parts,
-        );
+        let mut table = std::mem::replace(&mut self.current, self.resident.fresh());
+        table.reset();
+        let mut target =
+            ExternalTable::at_level(table, Arc::clone(&self.files), self.level + 1, parts);
         let mut policy = SpillPolicy::new(self.limits.memory_mib);
         // What is resident now was there before this partition: only its growth counts.
         policy.spilled(memory::resident_bytes());

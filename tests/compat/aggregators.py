@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -18,6 +19,7 @@ __all__ = [
     "COLLECT",
     "IN_MEMORY",
     "ORDER_KEEPING",
+    "UNDER_TEST",
     "StockAggregator",
     "StockGroupBy",
     "StockMerger",
@@ -68,6 +70,9 @@ IN_MEMORY: dict[str, Functions] = {
     "common_bug": (lambda v: [v], lambda c, v: c.append(v), lambda a, b: a.extend(b)),
     "adds_what_adds": (lambda v: v, operator.add, operator.add),
 }
+
+# What can be run under any limit.
+UNDER_TEST = ORDER_KEEPING if "FERROSHUFFLE_TEST_LIMIT" in os.environ else IN_MEMORY
 
 
 def ours(

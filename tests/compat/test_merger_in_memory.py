@@ -13,19 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.compat import values
-from tests.compat.aggregators import COLLECT, IN_MEMORY, ours, stock
+from tests.compat.aggregators import COLLECT, UNDER_TEST, ours, stock
 from tests.compat.exact import assert_same_items, exact, outcome
 
 NAN = float("nan")
 
 
 @given(
-    values.records(), st.lists(st.integers(0, 30), max_size=3), st.sampled_from(sorted(IN_MEMORY))
+    values.records(), st.lists(st.integers(0, 30), max_size=3), st.sampled_from(sorted(UNDER_TEST))
 )
 def test_merge_values_equals_stock(
     memory_limit: float, items: list[Any], cuts: list[int], name: str
 ) -> None:
-    functions = IN_MEMORY[name]
+    functions = UNDER_TEST[name]
     left, right = ours(functions, memory_limit), stock(functions)
     ends = []
     for merger, records in ((left, copy.deepcopy(items)), (right, copy.deepcopy(items))):
@@ -63,10 +63,10 @@ def test_the_first_of_equal_keys_stays_with_its_type(items: list[Any]) -> None:
     assert_same_items(left.items(), right.items(), ordered=True)
 
 
-@pytest.mark.parametrize("name", sorted(IN_MEMORY))
+@pytest.mark.parametrize("name", sorted(UNDER_TEST))
 def test_every_aggregator_over_many_keys(name: str, memory_limit: float) -> None:
     items = [(n % 701, float(n)) for n in range(5_000)]
-    left, right = ours(IN_MEMORY[name], memory_limit), stock(IN_MEMORY[name])
+    left, right = ours(UNDER_TEST[name], memory_limit), stock(UNDER_TEST[name])
     assert outcome(lambda: left.mergeValues(items)) == outcome(lambda: right.mergeValues(items))
     assert_same_items(left.items(), right.items(), ordered=left.spills == 0)
 

@@ -59,7 +59,7 @@ def test_a_method_is_called_as_in_stock(name: str, method: str) -> None:
     assert shape(left) == shape(right)
 
 
-@pytest.mark.parametrize("name", ["get_used_memory", "_get_local_dirs", "_compressed_serializer"])
+@pytest.mark.parametrize("name", ["get_used_memory", "_get_local_dirs"])
 def test_a_function_is_called_as_in_stock(name: str) -> None:
     assert shape(getattr(shuffle, name)) == shape(getattr(stock, name))
 

@@ -143,8 +143,9 @@ def test_a_partly_written_run_gives_its_space_back(tiny_disk: Path) -> None:
 
 def test_a_full_disk_stops_a_sorter_with_the_error(tiny_disk: Path, monkeypatch: Any) -> None:
     monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tiny_disk))
+    (tiny_disk / "ballast").write_bytes(bytes(SIZE - 8_192))
     sorter = shuffle.ExternalSorter(1)
-    items = noise(6_000)
+    items = noise(1_000)
     with pytest.raises(OSError) as caught:
         list(sorter.sorted(items))
     assert_says_what_to_do(caught.value, [tiny_disk])

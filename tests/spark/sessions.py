@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,11 +46,16 @@ def spark_context(master: str, local_dir: Path, settings: dict[str, str]) -> Ite
         sc.stop()
 
 
+def refuse_stock(sc: SparkContext) -> None:
+    """Let workers fail from now on where they use a class of stock PySpark."""
+    # Spark keeps workers of another environment apart, so those in use are not touched.
+    sc.environment[_REFUSES_STOCK] = "1"
+
+
 @contextmanager
 def ferroshuffle_only(sc: SparkContext) -> Iterator[None]:
     """Install ferroshuffle, and let workers fail that use a class of stock PySpark."""
-    # Spark keeps workers of another environment apart, so stock ones are not touched.
-    sc.environment[_REFUSES_STOCK] = "1"
+    refuse_stock(sc)
     ferroshuffle.install()
     try:
         yield
@@ -98,3 +104,18 @@ def spilled_bytes(sc: SparkContext, group: str) -> tuple[int, int]:
     memory = sum(stage.memoryBytesSpilled() for stage in stages)
     disk = sum(stage.diskBytesSpilled() for stage in stages)
     return memory, disk
+
+
+def foreign_paths(local_dir: Path) -> list[Path]:
+    """
+    Return what lies in a local dir of Spark's and is not Spark's own.
+
+    Its block manager keeps blocks in folders with two-digit names; the Python workers of stock
+    PySpark write to ``python/<pid>`` beside those.
+    """
+    return [
+        path
+        for folder in local_dir.rglob("blockmgr-*")
+        for path in folder.rglob("*")
+        if not re.fullmatch(r"[0-9a-f]{2}(/[^/]+)?", path.relative_to(folder).as_posix())
+    ]

@@ -106,13 +106,17 @@ def last_line(traceback: str) -> str:
     return line
 
 
-@pytest.mark.parametrize("memory", [sessions.DEFAULT_MEMORY, sessions.TINY_MEMORY])
 @pytest.mark.parametrize("name", JOBS)
-def test_the_exception_is_that_of_stock(sc, name, memory):
-    with sessions.worker_memory(sc, memory):
-        expected = worker_traceback(lambda sc: sessions.on_stock(JOBS[name], sc), sc)
-        found = worker_traceback(lambda sc: sessions.on_ferroshuffle(JOBS[name], sc), sc)
+def test_the_exception_is_that_of_stock(sc, name):
+    expected = worker_traceback(lambda sc: sessions.on_stock(JOBS[name], sc), sc)
+    found = worker_traceback(lambda sc: sessions.on_ferroshuffle(JOBS[name], sc), sc)
     assert last_line(found) == last_line(expected)
+
+
+@pytest.mark.parametrize("name", ["mergeValue, late", "mergeCombiners", "unhashable list"])
+def test_the_exception_is_that_of_stock_where_all_spills(sc, name):
+    with sessions.worker_memory(sc, sessions.TINY_MEMORY):
+        test_the_exception_is_that_of_stock(sc, name)
 
 
 def test_the_traceback_leads_into_the_users_function(sc):

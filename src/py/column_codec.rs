@@ -1,0 +1,225 @@
+//! Columns of Python objects as bytes, and back.
+//!
+//! Integers, and lists of what is written here, have a form of their own; everything else is
+//! serialized as a whole, in one go for all rows of a block.
+
+use std::ops::Range;
+use std::slice::Iter;
+
+use pyo3::prelude::*;
+use pyo3::types::PyList;
+
+use super::ffi;
+use super::serializer::{self, AutoSerializer};
+use crate::error::{Error, Result};
+use crate::memory::try_grow;
+use crate::spill::block::{Block, ColumnKind};
+
+const WHAT: &str = "the records of a block";
+
+/// Encodes columns of one kind of data after the other; it remembers what marshal refused.
+#[derive(Default)]
+pub struct ColumnEncoder {
+    serializer: AutoSerializer,
+}
+
+/// Encoded columns of one block.
+pub type Columns = Vec<(ColumnKind, Vec<u8>)>;
+
+impl ColumnEncoder {
+    /// Appends the column of `values`, which may take several, to `columns`.
+    pub fn encode(
+        &mut self,
+        py: Python<'_>,
+        values: &[Bound<'_, PyAny>],
+        columns: &mut Columns,
+    ) -> Result<()> {
+        if let Some(bytes) = encode_ints(values)? {
+            columns.push((ColumnKind::Int64, bytes));
+            return Ok(());
+        }
+        if let Some((lengths, items)) = flatten_lists(values)? {
+            columns.push((ColumnKind::List, lengths));
+            return self.encode_items(py, &items, columns);
+        }
+        self.encode_objects(py, values, columns)
+    }
+
+    /// The items of lists: lists within lists are objects, so that nothing here recurses.
+    fn encode_items(
+        &mut self,
+        py: Python<'_>,
+        items: &[Bound<'_, PyAny>],
+        columns: &mut Columns,
+    ) -> Result<()> {
+        if let Some(bytes) = encode_ints(items)? {
+            columns.push((ColumnKind::Int64, bytes));
+            return Ok(());
+        }
+        self.encode_objects(py, items, columns)
+    }
+
+    fn encode_objects(
+        &mut self,
+        py: Python<'_>,
+        values: &[Bound<'_, PyAny>],
+        columns: &mut Columns,
+    ) -> Result<()> {
+        let mut bytes = Vec::new();
+        self.serializer
+            .dumps(PyList::new(py, values)?.as_any(), &mut bytes)?;
+        columns.push((ColumnKind::Object, bytes));
+        Ok(())
+    }
+}
+
+/// The column of integers, where all values are exactly `int` and fit in 64 bits.
+fn encode_ints(values: &[Bound<'_, PyAny>]) -> Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    // Most columns that are none show it at their first value, before anything is allocated.
+    if values
+        .first()
+        .is_some_and(|value| ffi::as_i64(value.as_borrowed()).is_some())
+    {
+        try_grow(
+            &mut bytes,
+            values.len().saturating_mul(size_of::<i64>()),
+            WHAT,
+        )?;
+    }
+    for value in values {
+        match ffi::as_i64(value.as_borrowed()) {
+            Some(int) => bytes.extend_from_slice(&int.to_le_bytes()),
+            None => return Ok(None),
+        }
+    }
+    Ok(Some(bytes))
+}
+
+/// The lengths and the items of `values`, where all are exactly `list`.
+#[allow(clippy::type_complexity)] // two vectors, where there are any
+fn flatten_lists<'py>(
+    values: &[Bound<'py, PyAny>],
+) -> Result<Option<(Vec<u8>, Vec<Bound<'py, PyAny>>)>> {
+    let (mut lengths, mut items) = (Vec::new(), Vec::new());
+    for value in values {
+        let Ok(list) = value.cast_exact::<PyList>() else {
+            return Ok(None);
+        };
+        let Ok(length) = u32::try_from(list.len()) else {
+            return Ok(None);
+        };
+        try_grow(&mut lengths, size_of::<u32>(), WHAT)?;
+        lengths.extend_from_slice(&length.to_le_bytes());
+        try_grow(&mut items, list.len(), WHAT)?;
+        items.extend(list.iter());
+    }
+    Ok(Some((lengths, items)))
+}
+
+/// Reads the columns of a block, one after the other.
+pub struct ColumnDecoder<'a, 'py> {
+    py: Python<'py>,
+    block: &'a Block,
+    columns: Iter<'a, (ColumnKind, Range<usize>)>,
+    place: &'a dyn Fn() -> String,
+}
+
+impl<'a, 'py> ColumnDecoder<'a, 'py> {
+    /// `place` tells where the block was, for errors.
+    pub fn new(py: Python<'py>, block: &'a Block, place: &'a dyn Fn() -> String) -> Self {
+        Self {
+            py,
+            block,
+            columns: block.columns.iter(),
+            place,
+        }
+    }
+
+    /// The values of the next column, one for each row of the block.
+    pub fn read(&mut self) -> Result<Vec<Bound<'py, PyAny>>> {
+        let rows = self.block.rows as usize;
+        let (kind, bytes) = self.take()?;
+        let values = match kind {
+            ColumnKind::Int64 | ColumnKind::Object => self.flat(kind, bytes)?,
+            ColumnKind::List => {
+                let (kind, items) = self.take()?;
+                let items = self.flat(kind, items)?;
+                self.lists(bytes, &items)?
+            }
+        };
+        if values.len() == rows {
+            Ok(values)
+        } else {
+            Err(self.corrupt("a column has another number of rows than its block"))
+        }
+    }
+
+    fn take(&mut self) -> Result<(ColumnKind, &'a [u8])> {
+        let Some((kind, range)) = self.columns.next() else {
+            return Err(self.corrupt("a column is missing"));
+        };
+        match self.block.payload.get(range.clone()) {
+            Some(bytes) => Ok((*kind, bytes)),
+            None => Err(self.corrupt("a column is cut")),
+        }
+    }
+
+    fn flat(&self, kind: ColumnKind, bytes: &[u8]) -> Result<Vec<Bound<'py, PyAny>>> {
+        let mut values = Vec::new();
+        match kind {
+            ColumnKind::Int64 => {
+                let (ints, rest) = bytes.as_chunks::<8>();
+                if !rest.is_empty() {
+                    return Err(self.corrupt("a column of integers is cut"));
+                }
+                try_grow(&mut values, ints.len(), WHAT)?;
+                for int in ints {
+                    values.push(ffi::new_int(self.py, i64::from_le_bytes(*int))?);
+                }
+            }
+            ColumnKind::Object => {
+                let list = serializer::loads(self.py, bytes)?;
+                let list = list
+                    .cast_into::<PyList>()
+                    .map_err(|_| self.corrupt("a column of objects is no list"))?;
+                try_grow(&mut values, list.len(), WHAT)?;
+                values.extend(list.iter());
+            }
+            ColumnKind::List => return Err(self.corrupt("lists within lists are no column")),
+        }
+        Ok(values)
+    }
+
+    fn lists(
+        &self,
+        lengths: &[u8],
+        mut items: &[Bound<'py, PyAny>],
+    ) -> Result<Vec<Bound<'py, PyAny>>> {
+        let (lengths, rest) = lengths.as_chunks::<4>();
+        let total: u64 = lengths
+            .iter()
+            .map(|length| u64::from(u32::from_le_bytes(*length)))
+            .sum();
+        if !rest.is_empty() || total != items.len() as u64 {
+            return Err(self.corrupt("the lengths of lists do not sum up to their items"));
+        }
+        let mut lists = Vec::new();
+        try_grow(&mut lists, lengths.len(), WHAT)?;
+        for length in lengths {
+            let length = u32::from_le_bytes(*length) as usize;
+            let (list, after) = items.split_at_checked(length).unwrap_or((items, &[]));
+            lists.push(PyList::new(self.py, list)?.into_any());
+            items = after;
+        }
+        Ok(lists)
+    }
+
+    #[cold]
+    fn corrupt(&self, reason: &str) -> Error {
+        Error::CorruptBlock {
+            place: (self.place)(),
+            reason: reason.to_owned(),
+        }
+    }
+}
