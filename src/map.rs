@@ -4,27 +4,115 @@
 //! that an [`Aggregate`](crate::aggregate::Aggregate) keeps. Keys are never removed one by one, so
 //! rows are numbers from 0 in insertion order and the map needs neither tombstones nor links.
 
-use hashbrown::HashTable;
-
 use crate::column::KeyColumn;
 use crate::error::{Error, Result};
-use crate::memory::try_grow;
+use crate::memory::{try_grow, try_with_capacity};
 
 /// Rows are numbered in 32 bits, which halves the index; a table this large is over the memory
 /// of any worker long before.
 pub const MAX_ROWS: usize = u32::MAX as usize;
 
-/// One entry of the index: the row, and as much of its hash as fits beside it, so that a probe
-/// that hits another key's bucket is told apart without a look at the key.
-#[derive(Clone, Copy)]
-struct Slot {
-    tag: u32,
-    row: u32,
+/// Slots of the smallest index.
+const FEWEST_SLOTS: usize = 16;
+
+/// An index that is fuller than this many tenths is doubled: longer chains cost more than room.
+const FULL_TENTHS: usize = 7;
+
+/// One slot of the index: the row plus one, and as much of its hash as fits beside it, so that a
+/// probe that meets another key is told so without a look at the key. Zero is a free slot.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+struct Slot(u64);
+
+impl Slot {
+    #[inline]
+    const fn new(hash: u64, row: usize) -> Self {
+        Self(hash & TAG | (row as u64 + 1))
+    }
+
+    #[inline]
+    const fn is_free(self) -> bool {
+        self.0 == 0
+    }
+
+    #[inline]
+    const fn has_tag_of(self, hash: u64) -> bool {
+        (self.0 ^ hash) & TAG == 0
+    }
+
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // rows have 32 bits
+    const fn row(self) -> usize {
+        (self.0 & !TAG) as usize - 1
+    }
 }
+
+/// The upper half of a hash: the index spends the lower bits on the place.
+const TAG: u64 = !(u32::MAX as u64);
+
+/// Where rows are found by hash: open addressing, one slot after the other.
+///
+/// A probe of a table larger than the cache costs what its misses cost. Here that is one, for
+/// tag and row together, found or not; hashbrown's `HashTable`, which this was, has its tags in
+/// a place of their own and takes two to find a row and three to add one.
+#[derive(Default)]
+struct Index {
+    /// As many as a power of two, or none.
+    slots: Vec<Slot>,
+    len: usize,
+}
+
+impl Index {
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the lower bits are what is wanted
+    fn probe(&self, hash: u64) -> impl Iterator<Item = (usize, Slot)> + '_ {
+        let mask = self.slots.len().wrapping_sub(1);
+        let start = hash as usize;
+        // There is always a free slot, at which every caller ends.
+        (0..self.slots.len()).filter_map(move |step| {
+            let place = start.wrapping_add(step) & mask;
+            self.slots.get(place).map(|slot| (place, *slot))
+        })
+    }
+
+    #[inline]
+    fn has_room(&self) -> bool {
+        (self.len + 1) * 10 <= self.slots.len() * FULL_TENTHS
+    }
+
+    fn add(&mut self, hash: u64, row: usize) {
+        let free = self.probe(hash).find(|(_, slot)| slot.is_free());
+        if let Some(slot) = free.and_then(|(place, _)| self.slots.get_mut(place)) {
+            *slot = Slot::new(hash, row);
+            self.len += 1;
+        }
+    }
+
+    /// Makes room for `rows` rows; `hashes` are those of the rows it has.
+    fn reserve(&mut self, rows: usize, hashes: &[u64]) -> Result<()> {
+        let slots = (rows * 10 / FULL_TENTHS + 1)
+            .next_power_of_two()
+            .max(FEWEST_SLOTS);
+        if slots <= self.slots.len() {
+            return Ok(());
+        }
+        let mut larger = Self {
+            slots: try_with_capacity(slots, WHAT)?,
+            len: 0,
+        };
+        larger.slots.resize(slots, Slot::default());
+        for (row, hash) in hashes.iter().enumerate() {
+            larger.add(*hash, row);
+        }
+        *self = larger;
+        Ok(())
+    }
+}
+
+const WHAT: &str = "the table of keys";
 
 /// Hash table from key to row, in insertion order.
 pub struct AppendOnlyMap<K> {
-    index: HashTable<Slot>,
+    index: Index,
     hashes: Vec<u64>,
     keys: K,
 }
@@ -33,7 +121,7 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     /// An empty map that numbers the keys it puts into `keys`, which must be empty.
     pub fn new(keys: K) -> Self {
         Self {
-            index: HashTable::new(),
+            index: Index::default(),
             hashes: Vec::new(),
             keys,
         }
@@ -67,29 +155,21 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     /// The row of `key`, or `None`. Fails where comparing two keys fails.
     #[inline]
     pub fn find(&self, hash: u64, key: K::Probe<'_>) -> Result<Option<usize>> {
-        let tag = tag_of(hash);
-        let mut failure = None;
-        let found = self.index.find(hash, |slot| {
-            slot.tag == tag
-                && match self.keys.is_same(slot.row as usize, key) {
-                    Ok(is_same) => is_same,
-                    Err(error) => {
-                        // The table's closure cannot fail: claim a match to end the probe.
-                        failure = Some(error);
-                        true
-                    }
-                }
-        });
-        match failure {
-            Some(error) => Err(error),
-            None => Ok(found.map(|slot| slot.row as usize)),
+        for (_, slot) in self.index.probe(hash) {
+            if slot.is_free() {
+                break;
+            }
+            if slot.has_tag_of(hash) && self.keys.is_same(slot.row(), key)? {
+                return Ok(Some(slot.row()));
+            }
         }
+        Ok(None)
     }
 
     /// Makes room for one more key, so that the next [`push`](Self::push) cannot fail.
     #[inline]
     pub fn make_room(&mut self) -> Result<()> {
-        if self.hashes.len() < self.hashes.capacity() && self.index.len() < self.index.capacity() {
+        if self.hashes.len() < self.hashes.capacity() && self.index.has_room() {
             return self.keys.make_room();
         }
         self.grow()
@@ -97,86 +177,58 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
 
     #[cold]
     fn grow(&mut self) -> Result<()> {
-        const WHAT: &str = "the table of keys";
-        if self.hashes.len() >= MAX_ROWS {
+        let rows = self.hashes.len();
+        if rows >= MAX_ROWS {
             return Err(Error::OutOfMemory {
                 wanted: MAX_ROWS,
                 what: WHAT,
             });
         }
-        let hashes = &self.hashes;
-        self.index
-            .try_reserve(1, |slot| {
-                hashes.get(slot.row as usize).copied().unwrap_or_default()
-            })
-            .map_err(|_| Error::OutOfMemory {
-                wanted: self.index.capacity().saturating_mul(2 * size_of::<Slot>()),
-                what: WHAT,
-            })?;
+        if !self.index.has_room() {
+            self.index.reserve(rows + 1, &self.hashes)?;
+        }
         try_grow(&mut self.hashes, 1, WHAT)?;
         self.keys.make_room()
     }
 
     /// Makes room for `rows` keys in all, where there is as much memory.
     pub fn reserve(&mut self, rows: usize) {
-        let hashes = &self.hashes;
-        let more = rows.saturating_sub(hashes.len());
-        let hash_of = |slot: &Slot| hashes.get(slot.row as usize).copied().unwrap_or_default();
+        let more = rows.saturating_sub(self.hashes.len());
         // What is not had now is asked for again when it is needed, with an error then.
-        let _ = self.index.try_reserve(more, hash_of);
+        let _ = self.index.reserve(rows, &self.hashes);
         let _ = self.hashes.try_reserve(more);
         self.keys.reserve(more);
     }
 
     /// Adds a key that [`find`](Self::find) did not find, after [`make_room`](Self::make_room).
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // `grow` refuses more rows than 32 bits number
     pub fn push(&mut self, hash: u64, key: K::Item) {
-        let row = self.hashes.len();
-        let Self {
-            index,
-            hashes,
-            keys,
-        } = self;
-        hashes.push(hash);
-        keys.push(key);
-        index.insert_unique(
-            hash,
-            Slot {
-                tag: tag_of(hash),
-                row: row as u32,
-            },
-            |slot| hashes.get(slot.row as usize).copied().unwrap_or_default(),
-        );
+        self.index.add(hash, self.hashes.len());
+        self.hashes.push(hash);
+        self.keys.push(key);
     }
 
     /// Bytes allocated by the map and its key column.
     pub fn heap_bytes(&self) -> usize {
-        self.index.allocation_size()
+        self.index.slots.capacity() * size_of::<Slot>()
             + self.hashes.capacity() * size_of::<u64>()
             + self.keys.heap_bytes()
     }
 
     /// Forgets all keys and keeps the memory for as many again.
     pub fn reset(&mut self) {
-        self.index.clear();
+        self.index.slots.fill(Slot::default());
+        self.index.len = 0;
         self.hashes.clear();
         self.keys.reset();
     }
 
     /// Forgets all keys and gives the memory back: capacity too, not only length.
     pub fn clear(&mut self) {
-        self.index = HashTable::new();
+        self.index = Index::default();
         self.hashes = Vec::new();
         self.keys.clear();
     }
-}
-
-/// The upper half of the hash: the index spends the lower bits on the bucket.
-#[inline]
-#[allow(clippy::cast_possible_truncation)] // half of the bits is what is wanted
-const fn tag_of(hash: u64) -> u32 {
-    (hash >> 32) as u32
 }
 
 #[cfg(test)]

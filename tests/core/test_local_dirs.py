@@ -49,6 +49,15 @@ def test_the_old_variable_is_heard_and_the_new_one_wins(monkeypatch: pytest.Monk
     assert len(shuffle._get_local_dirs("sub")) == 2
 
 
+@pytest.mark.parametrize("value", ["", ",", " , "])
+def test_a_setting_that_names_nothing_still_gives_a_dir(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", value)
+    assert shuffle._get_local_dirs("sub")
+    assert merger().localdirs
+
+
 def test_several_dirs_come_in_any_order_without_touching_random(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -129,6 +138,17 @@ def test_dirs_given_to_the_merger_are_the_ones_used(tmp_path: Path) -> None:
     assert any(target.startswith(str(tmp_path)) for target in spill_targets())
     assert sorted(one.items()) == [(n, [n]) for n in range(50)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dirs_and_partitions_set_before_the_first_spill_are_heard(tmp_path: Path) -> None:
+    one = merger()
+    one.localdirs = [str(tmp_path)]
+    one.partitions = 3
+    one.mergeValues((n, n) for n in range(50))
+    one._spill()
+    assert any(target.startswith(str(tmp_path)) for target in spill_targets())
+    assert all(list(one._recursive_merged_items(index)) for index in range(3))
+    assert sorted(one.items()) == [(n, [n]) for n in range(50)]
 
 
 def test_dirs_that_do_not_exist_are_made_and_removed_again(

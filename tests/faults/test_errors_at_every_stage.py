@@ -297,3 +297,100 @@ def test_an_error_in_a_subclass_s_hook_comes_through() -> None:
     Trigger.arm(1)
     with pytest.raises(Fault):
         list(HookedSorter(0).sorted(range(1_000)))
+
+
+class Ends:
+    """Raises StopIteration, which would end a loop in silence, once it is `armed`."""
+
+    armed = ""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def _meet(self, operation: str) -> None:
+        if self.armed == operation:
+            raise StopIteration(operation)
+
+    def __hash__(self) -> int:
+        self._meet("hash")
+        return 1
+
+    def __eq__(self, other: Any) -> bool:
+        self._meet("eq")
+        return self.number == other.number
+
+    def __lt__(self, other: Any) -> bool:
+        self._meet("lt")
+        return self.number < other.number
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self._meet("setstate")
+        self.__dict__.update(state)
+
+
+@pytest.fixture
+def _arm(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    return lambda operation: monkeypatch.setattr(Ends, "armed", operation)
+
+
+@pytest.mark.parametrize("kind", MERGERS)
+@pytest.mark.parametrize("operation", ["hash", "eq", "setstate"])
+def test_stop_iteration_of_a_key_while_runs_are_read_does_not_end_the_items(
+    kind: Any, operation: str, _arm: Callable[[str], None]
+) -> None:
+    merger = kind(collecting(), NO_LIMIT_MIB, partitions=1)
+    for _ in range(2):
+        merger.mergeValues((Ends(n), n) for n in range(3))
+        merger._spill()
+    _arm(operation)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(merger.items())
+
+
+def test_stop_iteration_of_an_aggregator_without_a_guard_does_not_end_the_items() -> None:
+    class Plain:
+        createCombiner = staticmethod(lambda value: value)
+        mergeValue = staticmethod(max)
+
+        @staticmethod
+        def mergeCombiners(left: Any, right: Any) -> Any:
+            raise StopIteration
+
+    merger = shuffle.ExternalMerger(Plain(), NO_LIMIT_MIB)  # type: ignore[arg-type]
+    for _ in range(2):
+        merger.mergeValues([("a", 1), ("b", 2)])
+        merger._spill()
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(merger.items())
+
+
+@pytest.mark.parametrize("operation", ["lt", "setstate", "key"])
+def test_stop_iteration_while_sorted_runs_are_merged_does_not_end_the_sort(
+    operation: str, _arm: Callable[[str], None]
+) -> None:
+    class Eager(shuffle.ExternalSorter):
+        def _next_limit(self) -> float:
+            return self.memory_limit
+
+    def key(item: Ends) -> Ends:
+        item._meet("key")
+        return item
+
+    items = [Ends(n * 31 % 1_000) for n in range(1_000)]
+    result = iter(Eager(0).sorted(items, key=key))
+    next(result)
+    _arm(operation)
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(result)
+
+
+def test_stop_iteration_while_a_list_is_read_does_not_end_it(_arm: Callable[[str], None]) -> None:
+    class Small(shuffle.ExternalList):
+        LIMIT = 3
+
+    held = Small([])
+    for n in range(7):
+        held.append(Ends(n))
+    _arm("setstate")
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(held)

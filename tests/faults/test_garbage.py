@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -252,3 +253,108 @@ def test_memory_is_given_back_after_a_spill(local_dirs: list[Path]) -> None:
         assert kept < grown / 3, (grown, kept)
         """
     )
+
+
+class Word(str):
+    """A key or value of which nobody else holds another reference."""
+
+
+class Eager(shuffle.ExternalSorter):
+    def _next_limit(self) -> float:
+        return self.memory_limit
+
+
+def _raise(*_: Any) -> Any:
+    raise ZeroDivisionError
+
+
+def _merged(keys: list[Word], values: list[Word]) -> None:
+    held = merger()
+    held.mergeValues(zip(keys, values, strict=True))
+    held.mergeValues(zip(keys, values, strict=True))
+    held.mergeCombiners(zip(keys, ([value] for value in values), strict=True))
+    assert len(list(held.items())) == len(keys)
+
+
+def _replaced(keys: list[Word], values: list[Word]) -> None:
+    held = merger(lambda v: v, lambda c, v: v, lambda a, b: b)
+    for _ in range(3):
+        held.mergeValues(zip(keys, values, strict=True))
+        held.mergeCombiners(zip(keys, values, strict=True))
+    reading = held.items()
+    next(reading)
+
+
+def _spilled(keys: list[Word], values: list[Word]) -> None:
+    held = merger()
+    for _ in range(3):
+        held.mergeValues(zip(keys, values, strict=True))
+        held._spill()
+    held.mergeValues(zip(keys, values, strict=True))
+    assert len(list(held.items())) == len(keys)
+
+
+def _left_half_way(keys: list[Word], values: list[Word]) -> None:
+    held = merger()
+    held.mergeValues(zip(keys, values, strict=True))
+    held._spill()
+    held.mergeValues(zip(keys, values, strict=True))
+    reading = held.items()
+    next(reading)
+
+
+def _grouped(keys: list[Word], values: list[Word]) -> None:
+    held = shuffle.ExternalGroupBy(shuffle.Aggregator(*COLLECT), 0, partitions=2, batch=7)
+    for _ in range(3):
+        held.mergeValues(zip(keys, values, strict=True))
+    assert sum(len(list(group)) for _, group in held.items()) == 3 * len(values)
+
+
+def _refused(keys: list[Word], values: list[Word]) -> None:
+    held = merger(lambda v: v, _raise, _raise)
+    held.mergeValues(zip(keys, values, strict=True))
+    for merge in (held.mergeValues, held.mergeCombiners):
+        with pytest.raises(ZeroDivisionError):
+            merge(zip(keys, values, strict=True))
+    with pytest.raises(ZeroDivisionError):
+        merger(_raise, _raise, _raise).mergeValues(zip(keys, values, strict=True))
+    with pytest.raises(ValueError, match="too many"):
+        held.mergeValues((key, value, 1) for key, value in zip(keys, values, strict=True))
+    with pytest.raises(TypeError):
+        held.mergeValues(([key], value) for key, value in zip(keys, values, strict=True))
+
+
+def _sorted(keys: list[Word], values: list[Word]) -> None:
+    items = list(zip(keys, values, strict=True)) * 4
+    for limit in (0, NO_LIMIT_MIB):
+        assert len(list(Eager(limit).sorted(items, key=lambda item: item[0]))) == len(items)
+        next(iter(Eager(limit).sorted(iter(items))))
+        with pytest.raises(ZeroDivisionError):
+            list(Eager(limit).sorted(items, key=_raise))
+
+
+def _listed(keys: list[Word], values: list[Word]) -> None:
+    class Small(shuffle.ExternalListOfList):
+        LIMIT = 7
+
+    held = Small([])
+    for pair in zip(keys, values, strict=True):
+        held.append(pair)  # type: ignore[arg-type]
+    assert list(held) == [word for pair in zip(keys, values, strict=True) for word in pair]
+    next(iter(held))
+
+
+@pytest.mark.parametrize(
+    "use",
+    [_merged, _replaced, _spilled, _left_half_way, _grouped, _refused, _sorted, _listed],
+    ids=lambda use: use.__name__[1:],
+)
+def test_every_reference_is_given_back(use: Callable[[list[Word], list[Word]], None]) -> None:
+    keys = [Word(f"key {n}") for n in range(60)]
+    values = [Word(f"value {n}") for n in range(60)]
+    words = [*keys, *values]
+    before = [sys.getrefcount(word) for word in words]
+    for _ in range(3):
+        use(keys, values)
+    gc.collect()
+    assert [sys.getrefcount(word) for word in words] == before

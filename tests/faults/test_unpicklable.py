@@ -1,8 +1,12 @@
-"""What pickle refuses: pickle's own error, the key named, and nothing that was merged is lost."""
+"""What pickle refuses: pickle's own error, the key named, and nothing that was merged is lost.
+
+Cloudpickle refuses these too: what it takes, stock spills, and `tests/compat` wants the same here.
+"""
 
 from __future__ import annotations
 
 import pickle
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,13 +20,10 @@ from tests.conftest import NO_LIMIT_MIB
 COLLECT = (lambda v: [v], lambda c, v: c.append(v) or c, lambda a, b: a.extend(b) or a)
 
 REFUSED: dict[str, Callable[[], Any]] = {
-    "lambda": lambda: lambda: 0,
     "lock": threading.Lock,
     "generator": lambda: (n for n in ()),
-    "memoryview": lambda: memoryview(b"abc"),
-    "module": lambda: pickle,
-    "local class's object": lambda: type("Local", (), {})(),
-    "nested": lambda: {"deep": [(1, [lambda: 0])]},
+    "frame": sys._getframe,
+    "nested": lambda: {"deep": [(1, [threading.Lock()])]},
 }
 
 
@@ -57,7 +58,7 @@ def test_a_value_that_pickle_refuses_names_its_key_and_loses_nothing(
     assert result == {("key", n): list(range(runs + 1)) for n in range(20) if n != 13}
 
 
-@pytest.mark.parametrize("name", ["lambda", "lock", "module"])
+@pytest.mark.parametrize("name", ["lock", "generator", "frame"])
 @pytest.mark.parametrize("nested", [False, True])
 def test_a_key_that_pickle_refuses_is_named_and_loses_nothing(name: str, nested: bool) -> None:
     refused = REFUSED[name]()
@@ -86,9 +87,12 @@ def test_a_key_whose_repr_raises_does_not_hide_the_error() -> None:
         def __repr__(self) -> str:
             raise ZeroDivisionError
 
+        def __reduce__(self) -> Any:
+            raise TypeError("cannot pickle it")
+
     merger = shuffle.ExternalMerger(shuffle.Aggregator(*COLLECT), NO_LIMIT_MIB)
     merger.mergeValues([(Unspeakable(), 1)])
-    with pytest.raises(pickle_s_error(Unspeakable())):
+    with pytest.raises(TypeError, match="cannot pickle it"):
         merger._spill()
     assert [value for _, value in merger.items()] == [[1]]
 

@@ -1,7 +1,7 @@
 """
 Run the docstring examples of PySpark's RDD module as PySpark does, and print what failed.
 
-``python rdd_doctests.py stock|ferroshuffle LOCAL_DIR [NAME …]`` runs those of the named docstrings,
+``python -m tests.spark.rdd_doctests stock|ferroshuffle LOCAL_DIR [NAME …]`` runs those of the named docstrings,
 or all, and ends with a JSON object: the number of examples, and the names of those that failed as
 ``docstring[number]``.
 
@@ -19,9 +19,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy
+
 import ferroshuffle
 
-from tests.spark import sessions
+from . import sessions
 
 
 class Runner(doctest.DocTestRunner):
@@ -44,6 +46,7 @@ class Runner(doctest.DocTestRunner):
 
 
 def main(side: str, local_dir: Path, names: list[str]) -> None:
+    numpy.set_printoptions(legacy="1.25")  # the examples show its scalars as they were then
     module = importlib.import_module("pyspark.rdd")
     runner = Runner()
     examples = 0

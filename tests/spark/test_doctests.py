@@ -37,7 +37,7 @@ def run_rdd_doctests(side: str, folder: Path, *names: str) -> dict[str, Any]:
 @pytest.mark.slow
 def test_the_examples_of_the_rdd_module_pass_as_with_stock(tmp_path: Path):
     ours = run_rdd_doctests("ferroshuffle", tmp_path)
-    assert ours["examples"] > 400
+    assert ours["examples"] > 300
     if ours["failed"]:  # then stock has to fail there, too
         names = {name.partition("[")[0] for name in ours["failed"]}
         assert run_rdd_doctests("stock", tmp_path, *names)["failed"] == ours["failed"]
