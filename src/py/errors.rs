@@ -1,7 +1,7 @@
 //! From our errors to Python's, and back.
 
 use pyo3::create_exception;
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyStopIteration};
 use pyo3::prelude::*;
 
 use crate::error::Error;
@@ -12,6 +12,17 @@ create_exception!(
     PyOSError,
     "A spilled or shuffled block does not hold what was written: a disk or memory damaged it."
 );
+
+/// What an iterator of ours raises for `error`: a `StopIteration` of user code would pass for the
+/// end of the items, so it becomes the `RuntimeError` that a generator makes of it.
+pub fn of_iterator(py: Python<'_>, error: PyErr) -> PyErr {
+    if !error.is_instance_of::<PyStopIteration>(py) {
+        return error;
+    }
+    let raised = PyRuntimeError::new_err("generator raised StopIteration");
+    raised.set_cause(py, Some(error));
+    raised
+}
 
 impl From<PyErr> for Error {
     #[cold]

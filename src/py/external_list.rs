@@ -12,6 +12,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
 
 use super::column_codec::{ColumnDecoder, ColumnEncoder, Columns};
+use super::errors::of_iterator;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::spill::block::{self, BlockEncoder};
@@ -235,7 +236,8 @@ impl ValuesIterator {
             let Some(address) = store.lock().get(self.block).copied() else {
                 return Ok(None);
             };
-            let values = read_values(py, &store.files, &address)?;
+            let values = read_values(py, &store.files, &address)
+                .map_err(|error| of_iterator(py, error.into()))?;
             self.values = Some(PyList::new(py, values)?.unbind());
             self.block += 1;
             self.row = 0;

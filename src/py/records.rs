@@ -4,6 +4,7 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::errors::of_iterator;
 use super::ffi;
 use super::gil_cell::GilCell;
 use super::merger::Merger;
@@ -124,7 +125,7 @@ impl RecordsIterator {
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         match self.next_in_memory(py) {
             Some(record) => record.map(Some),
-            None => self.next_of_any(py),
+            None => self.next_of_any(py).map_err(|error| of_iterator(py, error)),
         }
     }
 

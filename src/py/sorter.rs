@@ -7,6 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use super::errors::of_iterator;
 use super::external_list::{read_values, write_values};
 use super::ffi;
 use super::gil_cell::GilCell;
@@ -447,7 +448,7 @@ impl SortedIterator {
         };
         self.state.put(py, state);
         drop(ended);
-        Ok(value?)
+        value.map_err(|error| of_iterator(py, error.into()))
     }
 
     /// Frees what the iterator holds; it is at its end then.
