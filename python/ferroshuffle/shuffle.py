@@ -347,20 +347,20 @@ class ExternalMerger(Merger[K, V, C]):
 
     def _external_items(self) -> Iterator[tuple[K, C]]:
         """Return an iterator over all items, merged partition by partition."""
-        return self._engine.external_items(*self._merge_arguments())
+        return self._engine.external_items(self.agg, self._merge_limits(), _count_spilled)
 
     def _recursive_merged_items(self, index: int) -> Iterator[tuple[K, C]]:
         """Return an iterator over the items of partition `index`, which stay where they are."""
-        return self._engine.partition_items(index, *self._merge_arguments())
+        return self._engine.partition_items(
+            index, self.agg, self._merge_limits(), _count_spilled
+        )
 
-    def _merge_arguments(self) -> tuple[Any, float, int, int, int, Callable[[int, int], None]]:
+    def _merge_limits(self) -> tuple[float, int, int, int]:
         return (
-            self.agg,
             self._next_limit(),
             self.scale,
             self.MAX_TOTAL_PARTITIONS,
             self._split_key_limit(),
-            _count_spilled,
         )
 
     def _split_key_limit(self) -> int:

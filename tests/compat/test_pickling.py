@@ -9,7 +9,6 @@ import collections
 import dataclasses
 import enum
 import pickle
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -57,6 +56,10 @@ def _of_a_driver() -> dict[str, Any]:
 
 
 NAMES = sorted(_of_a_driver())
+MERGERS: dict[str, tuple[Any, Any]] = {
+    "merger": (shuffle.ExternalMerger, StockMerger),
+    "group by": (shuffle.ExternalGroupBy, StockGroupBy),
+}
 
 
 def _spill_twice(merger: Any, key: Any, value: Any) -> dict[Any, list[Any]]:
@@ -66,25 +69,16 @@ def _spill_twice(merger: Any, key: Any, value: Any) -> dict[Any, list[Any]]:
     return {key: list(group) for key, group in merger.items()}
 
 
-def _without_reuse(build: Callable[..., Any]) -> Any:
-    return build(StockAggregator(*COLLECT), NO_LIMIT_MIB, partitions=3)
-
-
-@pytest.mark.parametrize("kind", ["merger", "group by"])
+@pytest.mark.parametrize("kind", sorted(MERGERS))
 @pytest.mark.parametrize("name", NAMES)
 def test_values_of_a_driver_s_own_types_survive_a_spill(name: str, kind: str) -> None:
     value = _of_a_driver()[name]
     with pytest.raises(Exception):  # noqa: B017  or the test would show nothing
         pickle.dumps(value)
-    grouping = kind == "group by"
-    left = _spill_twice(
-        shuffle.ExternalGroupBy(shuffle.Aggregator(*COLLECT), NO_LIMIT_MIB, partitions=3)
-        if grouping
-        else ours(COLLECT, partitions=3),
-        "key",
-        value,
-    )
-    right = _spill_twice(_without_reuse(StockGroupBy if grouping else StockMerger), "key", value)
+    build, build_stock = MERGERS[kind]
+    left = build(shuffle.Aggregator(*COLLECT), NO_LIMIT_MIB, partitions=3)
+    right = build_stock(StockAggregator(*COLLECT), NO_LIMIT_MIB, partitions=3)
+    left, right = _spill_twice(left, "key", value), _spill_twice(right, "key", value)
     assert left.keys() == right.keys()
     if name == "function":
         assert [function(1) for function in left["key"]] == [2, 2]

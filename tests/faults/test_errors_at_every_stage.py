@@ -329,20 +329,20 @@ class Ends:
 
 
 @pytest.fixture
-def _arm(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def arm(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     return lambda operation: monkeypatch.setattr(Ends, "armed", operation)
 
 
 @pytest.mark.parametrize("kind", MERGERS)
 @pytest.mark.parametrize("operation", ["hash", "eq", "setstate"])
 def test_stop_iteration_of_a_key_while_runs_are_read_does_not_end_the_items(
-    kind: Any, operation: str, _arm: Callable[[str], None]
+    kind: Any, operation: str, arm: Callable[[str], None]
 ) -> None:
     merger = kind(collecting(), NO_LIMIT_MIB, partitions=1)
     for _ in range(2):
         merger.mergeValues((Ends(n), n) for n in range(3))
         merger._spill()
-    _arm(operation)
+    arm(operation)
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(merger.items())
 
@@ -366,7 +366,7 @@ def test_stop_iteration_of_an_aggregator_without_a_guard_does_not_end_the_items(
 
 @pytest.mark.parametrize("operation", ["lt", "setstate", "key"])
 def test_stop_iteration_while_sorted_runs_are_merged_does_not_end_the_sort(
-    operation: str, _arm: Callable[[str], None]
+    operation: str, arm: Callable[[str], None]
 ) -> None:
     class Eager(shuffle.ExternalSorter):
         def _next_limit(self) -> float:
@@ -379,18 +379,18 @@ def test_stop_iteration_while_sorted_runs_are_merged_does_not_end_the_sort(
     items = [Ends(n * 31 % 1_000) for n in range(1_000)]
     result = iter(Eager(0).sorted(items, key=key))
     next(result)
-    _arm(operation)
+    arm(operation)
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(result)
 
 
-def test_stop_iteration_while_a_list_is_read_does_not_end_it(_arm: Callable[[str], None]) -> None:
+def test_stop_iteration_while_a_list_is_read_does_not_end_it(arm: Callable[[str], None]) -> None:
     class Small(shuffle.ExternalList):
         LIMIT = 3
 
     held = Small([])
     for n in range(7):
         held.append(Ends(n))
-    _arm("setstate")
+    arm("setstate")
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(held)

@@ -1,9 +1,9 @@
 """
 Run the docstring examples of PySpark's RDD module as PySpark does, and print what failed.
 
-``python -m tests.spark.rdd_doctests stock|ferroshuffle LOCAL_DIR [NAME …]`` runs those of the named docstrings,
-or all, and ends with a JSON object: the number of examples, and the names of those that failed as
-``docstring[number]``.
+``python -m tests.spark.rdd_doctests stock|ferroshuffle LOCAL_DIR [NAME …]`` runs those of the named
+docstrings, or all, and ends with a JSON object: the number of examples, and the names of those that
+failed as ``docstring[number]``.
 
 It is a program of its own since the examples hash strings on the driver, which PySpark allows only
 where PYTHONHASHSEED was set when Python started.

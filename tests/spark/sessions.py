@@ -14,8 +14,8 @@ import ferroshuffle
 
 T = TypeVar("T")
 
-# Workers start the module in this folder in place of PySpark's own.
-_WORKER_MODULES = Path(__file__).parent / "worker_modules"
+# Has the daemon that forks the workers, in place of PySpark's own.
+_PYTHON_PATH = Path(__file__).parent / "python_path"
 _REFUSES_STOCK = "FERROSHUFFLE_TEST_REFUSES_STOCK"
 
 DEFAULT_MEMORY = "512m"
@@ -32,13 +32,13 @@ def spark_context(master: str, local_dir: Path, settings: dict[str, str]) -> Ite
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
             "spark.local.dir": str(local_dir),
-            "spark.python.worker.module": "pyspark_worker_of_tests",
+            "spark.python.daemon.module": "daemon_of_tests",
             "spark.ui.enabled": "false",
             "spark.ui.showConsoleProgress": "false",
             **settings,
         }.items()
     )
-    sc = SparkContext(conf=conf, environment={"PYTHONPATH": str(_WORKER_MODULES)})
+    sc = SparkContext(conf=conf, environment={"PYTHONPATH": str(_PYTHON_PATH)})
     try:
         sc.setLogLevel("OFF")  # failing jobs are part of the tests
         yield sc

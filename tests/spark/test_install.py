@@ -99,19 +99,13 @@ def test_install_binds_our_object_where_rdds_look_it_up(installed, name):
     assert getattr(RDD_MODULE, name) is getattr(ferroshuffle.shuffle, name)
 
 
-def test_install_keeps_the_modules_themselves_and_their_counters():
-    before = pyspark_globals()
-    pyspark.shuffle.DiskBytesSpilled = 7
-    try:
-        modules = {name: sys.modules[name] for name in ("pyspark.shuffle", "pyspark.rdd")}
-        ferroshuffle.install()
-        assert {name: sys.modules[name] for name in modules} == modules
-        assert pyspark.shuffle.DiskBytesSpilled == 7
-        assert type(pyspark.shuffle.MemoryBytesSpilled) is int
-    finally:
-        pyspark.shuffle.DiskBytesSpilled = 0
-        ferroshuffle.uninstall()
-    assert not differences(before)
+def test_install_keeps_the_modules_themselves_and_their_counters(monkeypatch):
+    monkeypatch.setattr(pyspark.shuffle, "DiskBytesSpilled", 7)
+    modules = {name: sys.modules[name] for name in ("pyspark.shuffle", "pyspark.rdd")}
+    ferroshuffle.install()
+    assert {name: sys.modules[name] for name in modules} == modules
+    assert pyspark.shuffle.DiskBytesSpilled == 7
+    assert type(pyspark.shuffle.MemoryBytesSpilled) is int
 
 
 def test_uninstall_restores_exactly_what_was_there():

@@ -1,15 +1,13 @@
-"""PySpark's worker, except that its own shuffle classes raise where a test asks for ours.
+"""PySpark's daemon, whose workers refuse PySpark's own shuffle classes where a test asks for ours.
 
 So a test that means to run ferroshuffle cannot pass on stock. Spark starts this module because
-`spark.python.worker.module` names it; its name has to begin with ``pyspark``.
+`spark.python.daemon.module` names it, once for each environment; its workers are forks of it.
 """
 
 import os
 
 from pyspark import shuffle
-from pyspark.worker import main
-
-__all__ = ["main"]
+from pyspark.daemon import manager
 
 REFUSED = (
     "Aggregator",
@@ -36,3 +34,6 @@ if os.environ.get("FERROSHUFFLE_TEST_REFUSES_STOCK"):
             stock.__init__ = _refuse(name)
         else:
             setattr(shuffle, name, _refuse(name))
+
+if __name__ == "__main__":
+    manager()
