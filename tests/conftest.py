@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy  # noqa: F401  its threads start here, before any test counts threads
 import pytest
@@ -62,6 +64,26 @@ def _local_dirs(
     monkeypatch.setenv("SPARK_LOCAL_DIRS", ",".join(map(str, dirs)))
     monkeypatch.delenv("SPARK_LOCAL_DIR", raising=False)
     return dirs
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _stock_deletes_its_own_only() -> Iterator[None]:
+    """Keep stock's `_cleanup`, which removes trees, to the folders that it made for itself.
+
+    It removes each of its `localdirs` whatever that is: given one string in place of a list, it
+    takes the string's first letter for a directory, and ``/`` is one.
+    """
+    remove = shutil.rmtree
+
+    def remove_own(path: str, *args: object, **kwargs: object) -> None:
+        own = os.path.join("python", str(os.getpid()), "")
+        if own not in os.path.join(os.path.abspath(path), ""):
+            raise AssertionError(f"stock PySpark was about to remove {path!r}")
+        remove(path, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pyspark.shuffle.shutil", SimpleNamespace(rmtree=remove_own))
+        yield
 
 
 @pytest.fixture(autouse=True)

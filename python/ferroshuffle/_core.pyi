@@ -56,7 +56,10 @@ class Merger:
         self,
         /,
         agg: object,
-        limits: tuple[float, int, int, int],
+        limit_mib: float,
+        scale: int,
+        max_partitions: int,
+        split_key_limit: int,
         count_spilled: Callable[[int, int], None],
     ) -> RecordsIterator: ...
     def partition_items(
@@ -64,7 +67,10 @@ class Merger:
         /,
         index: int,
         agg: object,
-        limits: tuple[float, int, int, int],
+        limit_mib: float,
+        scale: int,
+        max_partitions: int,
+        split_key_limit: int,
         count_spilled: Callable[[int, int], None],
     ) -> RecordsIterator: ...
     def clear(self, /) -> None: ...

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ferroshuffle import _core
@@ -67,8 +68,10 @@ def get_used_memory() -> int:
 
 def _get_local_dirs(sub: str) -> list[str]:
     """Return the directories to spill to, in an order of their own at each call."""
-    dirs = os.environ.get("SPARK_LOCAL_DIRS") or os.environ.get("SPARK_LOCAL_DIR") or "/tmp"
-    paths = [os.path.join(d, "python", str(os.getpid()), sub) for d in dirs.split(",") if d]
+    setting = os.environ.get("SPARK_LOCAL_DIRS") or os.environ.get("SPARK_LOCAL_DIR") or ""
+    # A setting that names no directory is taken for none.
+    dirs = [d for d in setting.split(",") if d.strip()] or ["/tmp"]
+    paths = [os.path.join(d, "python", str(os.getpid()), sub) for d in dirs]
     # Not the random module: a user's seed must give the user's numbers.
     keyed = [(os.urandom(8), path) for path in paths] if len(paths) > 1 else [(b"", paths[0])]
     return [path for _, path in sorted(keyed)]
@@ -153,6 +156,15 @@ class Aggregator(Generic[C, V]):
         self.createCombiner: Callable[[V], C] = _core.StopIterationGuard(createCombiner)
         self.mergeValue: Callable[[C, V], C] = _core.StopIterationGuard(mergeValue)
         self.mergeCombiners: Callable[[C, C], C] = _core.StopIterationGuard(mergeCombiners)
+
+
+def _first_check(batch: float) -> int:
+    """Return after how many records memory is looked at, for any number that `batch` may be."""
+    return int(min(batch, _MOST_BEFORE_A_CHECK)) if batch >= 1 else 1
+
+
+#: The engine looks at memory at least this often, whatever `batch` is.
+_MOST_BEFORE_A_CHECK = 1 << 15
 
 
 def _identity(value: Any) -> Any:
@@ -304,7 +316,11 @@ class ExternalMerger(Merger[K, V, C]):
         self.batch = batch
         #: Number of times that the table was written to disk.
         self.spills = 0
-        self._engine = _core.Merger(self.localdirs, self.partitions, self._IS_GROUPING)
+
+    @cached_property
+    def _engine(self) -> _core.Merger:
+        # Made when it is first used: attributes that are set until then are heard.
+        return _core.Merger(self.localdirs, self.partitions, self._IS_GROUPING)
 
     def _next_limit(self) -> float:
         """Return the limit in MiB that holds after a spill."""
@@ -316,8 +332,9 @@ class ExternalMerger(Merger[K, V, C]):
 
     def mergeValues(self, iterator: Iterable[tuple[K, V]]) -> None:
         """Merge the values of (key, value) records."""
-        batch = max(int(self.batch), 1)
-        self._engine.merge_values(self, self.agg, iterator, self.memory_limit, batch)
+        self._engine.merge_values(
+            self, self.agg, iterator, self.memory_limit, _first_check(self.batch)
+        )
 
     def mergeCombiners(self, iterator: Iterable[tuple[K, C]], limit: float | None = None) -> None:
         """Merge the combiners of (key, combiner) records.
@@ -326,13 +343,20 @@ class ExternalMerger(Merger[K, V, C]):
         """
         if limit is None:
             limit = self.memory_limit
-        batch = max(int(self.batch), 1)
-        self._engine.merge_combiners(self, self.agg, iterator, limit or None, batch)
+        self._engine.merge_combiners(
+            self, self.agg, iterator, limit or None, _first_check(self.batch)
+        )
 
     def _spill(self) -> None:
         """Write the table to disk and empty it."""
-        memory_bytes, disk_bytes = self._engine.spill()
+        # Counted before it is done: an interrupt that strikes as the engine returns must not
+        # leave a run behind that `items` would not look for.
         self.spills += 1
+        try:
+            memory_bytes, disk_bytes = self._engine.spill()
+        except Exception:
+            self.spills -= 1  # nothing was written
+            raise
         _count_spilled(memory_bytes, disk_bytes)
 
     def items(self) -> Iterator[tuple[K, C]]:
@@ -347,20 +371,21 @@ class ExternalMerger(Merger[K, V, C]):
 
     def _external_items(self) -> Iterator[tuple[K, C]]:
         """Return an iterator over all items, merged partition by partition."""
-        return self._engine.external_items(self.agg, self._merge_limits(), _count_spilled)
+        # A generator: the engine gives its records away when they are asked for, not before.
+        yield from self._engine.external_items(*self._merge_arguments())
 
     def _recursive_merged_items(self, index: int) -> Iterator[tuple[K, C]]:
         """Return an iterator over the items of partition `index`, which stay where they are."""
-        return self._engine.partition_items(
-            index, self.agg, self._merge_limits(), _count_spilled
-        )
+        return self._engine.partition_items(index, *self._merge_arguments())
 
-    def _merge_limits(self) -> tuple[float, int, int, int]:
+    def _merge_arguments(self) -> tuple[Any, float, int, int, int, Callable[[int, int], None]]:
         return (
+            self.agg,
             self._next_limit(),
             self.scale,
             self.MAX_TOTAL_PARTITIONS,
             self._split_key_limit(),
+            _count_spilled,
         )
 
     def _split_key_limit(self) -> int:

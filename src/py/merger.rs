@@ -121,13 +121,6 @@ impl Merger {
     }
 }
 
-/// [`MergeLimits`] as Python gives them, in the order of its fields.
-type Limits = (f64, usize, usize, usize);
-
-fn merge_limits((memory_mib, scale, max_partitions, split_key_limit): Limits) -> MergeLimits {
-    MergeLimits { memory_mib, scale, max_partitions, split_key_limit }
-}
-
 #[cold]
 fn busy() -> Error {
     Error::Busy { what: "the merger" }
@@ -213,13 +206,15 @@ impl Merger {
 
     /// Iterator over all records, in memory and spilled, which leaves the merger empty.
     ///
-    /// `limits` are the memory limit in MiB, how many partitions the records are one of, how many
-    /// there may be in all, and up to how many keys a partition is not split.
     /// `count_spilled(memory_bytes, disk_bytes)` is called where merging spills once more.
+    #[pyo3(signature = (agg, limit_mib, scale, max_partitions, split_key_limit, count_spilled))]
     fn external_items(
         &self,
         agg: &Bound<'_, PyAny>,
-        limits: Limits,
+        limit_mib: f64,
+        scale: usize,
+        max_partitions: usize,
+        split_key_limit: usize,
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
         let py = agg.py();
@@ -232,27 +227,42 @@ impl Merger {
             Ok(())
         })?;
         self.read_merge_combiners(agg)?;
+        let limits = MergeLimits {
+            memory_mib: limit_mib,
+            scale,
+            max_partitions,
+            split_key_limit,
+        };
         let merge = self.with_state(py, |state| {
-            let merge = state.table.take_merge(merge_limits(limits))?;
             state.is_drained = true;
-            Ok(merge)
+            state.table.take().into_merge(limits)
         })?;
         Ok(RecordsIterator::external(merge, count_spilled))
     }
 
     /// Iterator over the records of one partition of what was spilled, which stay on disk; other
     /// arguments as for `external_items`. What is in memory is left out.
+    #[pyo3(signature = (index, agg, limit_mib, scale, max_partitions, split_key_limit, count_spilled))]
+    #[allow(clippy::too_many_arguments)] // the arguments of `external_items` and one more
     fn partition_items(
         &self,
         index: usize,
         agg: &Bound<'_, PyAny>,
-        limits: Limits,
+        limit_mib: f64,
+        scale: usize,
+        max_partitions: usize,
+        split_key_limit: usize,
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
+        let py = agg.py();
         self.read_merge_combiners(agg)?;
-        let merge = self.with_state(agg.py(), |state| {
-            state.table.merge_of_partition(index, merge_limits(limits))
-        })?;
+        let limits = MergeLimits {
+            memory_mib: limit_mib,
+            scale,
+            max_partitions,
+            split_key_limit,
+        };
+        let merge = self.with_state(py, |state| state.table.merge_of_partition(index, limits))?;
         Ok(RecordsIterator::external(merge, count_spilled))
     }
 

@@ -176,12 +176,16 @@ impl<T: Spillable> ExternalTable<T> {
         Ok(merge.only(partition))
     }
 
-    /// All that the table holds and wrote, merged; the table is left empty. Where that cannot be
-    /// had, the table is as it was.
-    pub fn take_merge(&mut self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
-        let layout = Layout::new(self.table.hashes(), self.level, self.partitions)?;
-        let Self { table, files, runs, level, partitions } = self.take();
-        Ok(PartitionMerge::new(table, layout, files, runs, Level { level, partitions }, limits))
+    /// Ends the table: what it holds and what it wrote, merged partition by partition.
+    pub fn into_merge(self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
+        let Self {
+            table,
+            files,
+            runs,
+            level,
+            partitions,
+        } = self;
+        PartitionMerge::new(table, files, runs, level, partitions, limits)
     }
 }
 

@@ -325,3 +325,20 @@ def test_items_of_a_spilled_merger_is_an_iterator_used_up_once() -> None:
     assert iter(reading) is reading
     assert sorted(reading) == [("a", [1]), ("b", [2])]
     assert list(reading) == []
+
+
+def test_items_that_are_not_read_take_nothing_away() -> None:
+    merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1 << 30)
+    merger.mergeValues((n, n) for n in range(3_000))
+    merger._spill()
+    merger.items()
+    merger.mergeValues((n, n) for n in range(3_000, 3_010))
+    assert sorted(merger.items()) == [(n, n) for n in range(3_010)]
+
+
+@pytest.mark.parametrize("batch", [0, -5, 0.5, 1.5, float("inf"), float("nan"), 10**30])
+def test_any_number_is_a_batch(batch: float) -> None:
+    merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1, batch=batch)  # type: ignore[arg-type]
+    merger.mergeValues((n, n) for n in range(100))
+    assert merger.spills >= 1
+    assert sorted(merger.items()) == [(n, n) for n in range(100)]

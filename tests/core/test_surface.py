@@ -312,3 +312,9 @@ def test_the_compressed_serializer_writes_what_it_reads(tmp_path: Any) -> None:
         shuffle._compressed_serializer().dump_stream(iter(items), stream)
         stream.seek(0)
         assert list(shuffle._compressed_serializer(None).load_stream(stream)) == items
+
+
+def test_one_string_in_place_of_the_list_of_dirs_is_refused() -> None:
+    # Stock takes its letters for directories, and removes them when it is done.
+    with pytest.raises(TypeError):
+        shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1, localdirs="/tmp")  # type: ignore[arg-type]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from ferroshuffle import shuffle
 from tests.faults.children import run
 
 ENDLESS = {
@@ -111,3 +113,25 @@ def test_an_interrupt_at_any_time_leaves_a_usable_merger(local_dirs: list[Path])
         """,
         timeout=100,
     )
+
+
+def test_an_interrupt_as_a_spill_returns_hides_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted:
+        """The engine, which is interrupted when the run is on disk."""
+
+        def __init__(self, engine: Any) -> None:
+            self.engine = engine
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.engine, name)
+
+        def spill(self) -> None:
+            self.engine.spill()
+            raise KeyboardInterrupt
+
+    merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1 << 30)
+    merger.mergeValues((n, n) for n in range(3_000))
+    monkeypatch.setattr(merger, "_engine", Interrupted(merger._engine))
+    with pytest.raises(KeyboardInterrupt):
+        merger._spill()
+    assert sorted(merger.items()) == [(n, n) for n in range(3_000)]
