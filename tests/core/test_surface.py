@@ -316,5 +316,6 @@ def test_the_compressed_serializer_writes_what_it_reads(tmp_path: Any) -> None:
 
 def test_one_string_in_place_of_the_list_of_dirs_is_refused() -> None:
     # Stock takes its letters for directories, and removes them when it is done.
+    merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1, localdirs="/tmp")  # type: ignore[arg-type]
     with pytest.raises(TypeError):
-        shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1, localdirs="/tmp")  # type: ignore[arg-type]
+        merger.mergeValues([(1, 1)])

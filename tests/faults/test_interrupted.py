@@ -115,7 +115,7 @@ def test_an_interrupt_at_any_time_leaves_a_usable_merger(local_dirs: list[Path])
     )
 
 
-def test_an_interrupt_as_a_spill_returns_hides_no_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupt_as_a_spill_returns_hides_no_run() -> None:
     class Interrupted:
         """The engine, which is interrupted when the run is on disk."""
 
@@ -131,7 +131,7 @@ def test_an_interrupt_as_a_spill_returns_hides_no_run(monkeypatch: pytest.Monkey
 
     merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(max), 1 << 30)
     merger.mergeValues((n, n) for n in range(3_000))
-    monkeypatch.setattr(merger, "_engine", Interrupted(merger._engine))
+    merger._engine = Interrupted(merger._engine)  # type: ignore[assignment]
     with pytest.raises(KeyboardInterrupt):
         merger._spill()
     assert sorted(merger.items()) == [(n, n) for n in range(3_000)]
