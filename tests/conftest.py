@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, settings
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("fast", max_examples=150, **_COMMON)
-settings.register_profile("slow", max_examples=2_000, **_COMMON)
+settings.register_profile("slow", max_examples=1_000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # Far above any machine's memory: with it a merger or a sorter never spills.
