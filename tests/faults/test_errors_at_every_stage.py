@@ -364,7 +364,7 @@ def test_stop_iteration_of_an_aggregator_without_a_guard_does_not_end_the_items(
         list(merger.items())
 
 
-@pytest.mark.parametrize("operation", ["lt", "setstate", "key"])
+@pytest.mark.parametrize("operation", ["lt", "key"])
 def test_stop_iteration_while_sorted_runs_are_merged_does_not_end_the_sort(
     operation: str, arm: Callable[[str], None]
 ) -> None:
