@@ -18,7 +18,6 @@ from tests.compat.aggregators import COLLECT, StockAggregator, StockGroupBy, Sto
 from tests.conftest import NO_LIMIT_MIB
 from tests.faults.children import run
 
-
 # Known gap (see CHANGELOG): a spill uses pickle alone. Strict, so that the fix has to take it away.
 spills_with_pickle_alone = pytest.mark.xfail(
     raises=(pickle.PicklingError, AttributeError),
