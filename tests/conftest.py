@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from hypothesis import HealthCheck, settings
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("fast", max_examples=150, **_COMMON)
-settings.register_profile("slow", max_examples=1_000, **_COMMON)
+settings.register_profile("slow", max_examples=600, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # Far above any machine's memory: with it a merger or a sorter never spills.
@@ -102,7 +103,10 @@ def _nothing_leaks(request: pytest.FixtureRequest, _local_dirs: list[Path]) -> I
     for folder in _local_dirs:
         assert not list(folder.rglob("*")), "files or folders left in a local dir"
     if not with_spark:  # py4j has threads of its own
-        assert thread_count() == threads, "threads left running"
+        deadline = time.monotonic() + 5  # the system counts a joined thread for a moment more
+        while thread_count() > threads and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert thread_count() <= threads, "threads left running"
 
 
 def open_files() -> Counter[str]:

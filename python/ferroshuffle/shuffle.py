@@ -15,7 +15,6 @@ import os
 import sys
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from functools import cached_property
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ferroshuffle import _core
@@ -372,10 +371,8 @@ class ExternalMerger(Merger[K, V, C]):
 
     def _external_items(self) -> Iterator[tuple[K, C]]:
         """Return an iterator over all items, merged partition by partition."""
-        # The engine gives its records away when the first is asked for, not before.
-        return chain.from_iterable(
-            self._engine.external_items(*self._merge_arguments()) for _ in range(1)
-        )
+        # A generator: the engine gives its records away when the first is asked for, not before.
+        yield from self._engine.external_items(*self._merge_arguments())
 
     def _recursive_merged_items(self, index: int) -> Iterator[tuple[K, C]]:
         """Return an iterator over the items of partition `index`, which stay where they are."""

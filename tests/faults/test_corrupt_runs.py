@@ -158,15 +158,13 @@ def test_the_error_says_where_and_is_an_os_error(local_dirs: list[Path]) -> None
             path = f"/proc/self/fd/{entry}"
             if os.path.lexists(path) and os.readlink(path).startswith(sys.argv[1]):
                 os.truncate(path, 10)
-        reading = merger.items()
-        for _ in range(2):
-            try:
-                next(reading)
-            except ferroshuffle.CorruptBlockError as error:
-                assert isinstance(error, OSError)
-                assert len(str(error)) > 20
-            else:
-                raise AssertionError("a row came from a truncated file")
+        try:
+            next(merger.items())
+        except ferroshuffle.CorruptBlockError as error:
+            assert isinstance(error, OSError)
+            assert len(str(error)) > 20
+        else:
+            raise AssertionError("a row came from a truncated file")
         """,
         local_dirs[0].parent,
     )
