@@ -73,8 +73,7 @@ def _get_local_dirs(sub: str) -> list[str]:
     dirs = [d for d in setting.split(",") if d.strip()] or ["/tmp"]
     paths = [os.path.join(d, "python", str(os.getpid()), sub) for d in dirs]
     # Not the random module: a user's seed must give the user's numbers.
-    keyed = [(os.urandom(8), path) for path in paths] if len(paths) > 1 else [(b"", paths[0])]
-    return [path for _, path in sorted(keyed)]
+    return sorted(paths, key=lambda _: os.urandom(8))
 
 
 def _parse_memory(s: str) -> int:
@@ -159,12 +158,11 @@ class Aggregator(Generic[C, V]):
 
 
 def _first_check(batch: float) -> int:
-    """Return after how many records memory is looked at, for any number that `batch` may be."""
-    return int(min(batch, _MOST_BEFORE_A_CHECK)) if batch >= 1 else 1
+    """Return `batch`, which may be any number, as the whole number that the engine takes.
 
-
-#: The engine looks at memory at least this often, whatever `batch` is.
-_MOST_BEFORE_A_CHECK = 1 << 15
+    The engine has a bound of its own on how late it looks at memory.
+    """
+    return int(min(batch, sys.maxsize)) if batch >= 1 else 1
 
 
 def _identity(value: Any) -> Any:

@@ -13,19 +13,6 @@ from tests.compat.aggregators import COLLECT, ours, stock
 from tests.compat.exact import assert_same_items
 
 
-class Agreeable:
-    """Equal to everything, yet hashed by number: a dict compares hashes first."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __hash__(self) -> int:
-        return self.number
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-
 class RaisesOnEqual:
     def __init__(self, tag: Any) -> None:
         self.tag = tag
@@ -82,13 +69,15 @@ def test_a_thousand_keys_with_one_hash() -> None:
 def test_keys_that_differ_in_hash_are_never_compared() -> None:
     # Every low-bit and high-bit pattern, so that no part of a hash stands in for the whole.
     numbers = [n << shift for shift in (0, 7, 25, 50) for n in range(1, 60)]
-    left, right = both([(Agreeable(n), n) for n in numbers + numbers[:50]])
+    left, right = both([(values.Agreeable(n), n) for n in numbers + numbers[:50]])
     assert len(list(left.items())) == len(set(numbers))
     assert_same_items(left.items(), right.items(), ordered=True)
 
 
 def test_a_shared_hash_is_equal_if_equality_says_so() -> None:
-    left, right = both([(Agreeable(3), 1), (Agreeable(3), 2), (values.Colliding(1), 3)])
+    left, right = both(
+        [(values.Agreeable(3), 1), (values.Agreeable(3), 2), (values.Colliding(1), 3)]
+    )
     assert_same_items(left.items(), right.items(), ordered=True)
 
 

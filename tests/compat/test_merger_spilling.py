@@ -24,19 +24,6 @@ from tests.conftest import open_files
 ADD = (lambda v: v, lambda c, v: c + v, lambda a, b: a + b)
 
 
-class Agreeable:
-    """Equal to everything, yet hashed by number."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-
-    def __hash__(self) -> int:
-        return self.number
-
-    def __eq__(self, other: object) -> bool:
-        return True
-
-
 @given(
     values.records(),
     st.lists(st.integers(0, 30), min_size=1, max_size=4),
@@ -261,7 +248,7 @@ def test_every_nan_object_stays_a_key_of_its_own() -> None:
 def test_keys_that_differ_in_hash_are_never_compared_when_read_back() -> None:
     merger = ours(COLLECT, partitions=2)
     for start in (0, 100):
-        merger.mergeValues((Agreeable(n), start + n) for n in range(1, 100))
+        merger.mergeValues((values.Agreeable(n), start + n) for n in range(1, 100))
         merger._spill()
     assert sorted(value for _, value in merger.items()) == [[n, n + 100] for n in range(1, 100)]
 
