@@ -10,7 +10,12 @@ import pytest
 
 @pytest.mark.parametrize(
     ("module", "at_least"),
-    [("ferroshuffle", 0), ("ferroshuffle.shuffle", 40), ("ferroshuffle.serializers", 1)],
+    [
+        ("ferroshuffle", 0),
+        ("ferroshuffle.shuffle", 40),
+        ("ferroshuffle.recognize", 2),
+        ("ferroshuffle.serializers", 1),
+    ],
 )
 def test_docstring_examples_hold(module: str, at_least: int) -> None:
     found = importlib.import_module(module)

@@ -1,0 +1,121 @@
+"""Expressions: what a user's function computes, as `ferroshuffle.recognize` reads it.
+
+An expression is evaluated as Python evaluates it: from left to right, a conditional's branches only
+where they are taken. A part that stands in two places is one object, computed once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+CALLABLE_BUILTINS = frozenset({"abs", "len", "max", "min"})
+
+# Methods of the builtin types that change their object. They return None, so `or` goes on.
+CHANGING_METHODS = frozenset({"add", "append", "extend", "update"})
+# Those that give a new object.
+PURE_METHODS = frozenset({"copy", "intersection", "union"})
+
+
+class Expression:
+    """What a function computes, or a part of it."""
+
+    def parts(self) -> list[Expression]:
+        """Return the expressions that this one is made of, from left to right."""
+        held = [each for field in vars(self).values() for each in _each(field)]
+        return [each for each in held if isinstance(each, Expression)]
+
+
+def _each(field: Any) -> tuple[Any, ...]:
+    return field if isinstance(field, tuple) else (field,)
+
+
+@dataclass(frozen=True)
+class Argument(Expression):
+    """The argument at a position of the call, from 0."""
+
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class Constant(Expression):
+    """A value that is the same in each call. Equal to another of the same type and repr only."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Constant):
+            return NotImplemented
+        mine, theirs = self.value, other.value
+        return mine is theirs or (type(mine) is type(theirs) and repr(mine) == repr(theirs))
+
+    def __hash__(self) -> int:
+        return hash(type(self.value))
+
+
+@dataclass(frozen=True)
+class Item(Expression):
+    """``of[index]``; where `of` is unpacked to `unpacked` names, it has exactly so many items."""
+
+    of: Expression
+    index: Expression
+    unpacked: int | None = None
+
+
+@dataclass(frozen=True)
+class Build(Expression):
+    """A new `kind` of container, of ``tuple``, ``list`` and ``set``."""
+
+    kind: str
+    items: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Operation(Expression):
+    """An operator between or before its operands.
+
+    `operator` is spelt as in Python: ``+``, ``<``, ``is not``, ``in``; ``-`` and ``not`` with one
+    operand too. ``+=`` and its like may change their first operand, which other parts of an
+    expression may look at: where they are not the whole result, they may be taken for ``+`` and
+    its like of objects that cannot change, and for nothing else.
+    """
+
+    operator: str
+    operands: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Call(Expression):
+    """A call of the builtin `name`: one of those in `CALLABLE_BUILTINS`."""
+
+    name: str
+    arguments: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Method(Expression):
+    """A call of a method, whose meaning depends on what the object is."""
+
+    of: Expression
+    name: str
+    arguments: tuple[Expression, ...]
+
+
+@dataclass(frozen=True)
+class Conditional(Expression):
+    """``then if test else other``; ``a or b`` is ``a if a else b``, with one `a` in both places."""
+
+    test: Expression
+    then: Expression
+    other: Expression
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a function does.
+
+    First the methods that it calls for what they change, in their order, then its result.
+    """
+
+    changes: tuple[Method, ...]
+    result: Expression

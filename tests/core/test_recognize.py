@@ -1,0 +1,369 @@
+"""Reading functions: what is read is what the function does, or it is refused with the reason."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import math
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ferroshuffle import expression as e
+from ferroshuffle import shuffle
+from ferroshuffle.recognize import NotRecognized, read
+from tests.compat.exact import exact
+
+A, B = e.Argument(0), e.Argument(1)
+
+
+class Run:
+    """One call: computes a part when it is needed, and once."""
+
+    def __init__(self, arguments: tuple[Any, ...]) -> None:
+        self.arguments = arguments
+        self.known: dict[int, Any] = {}
+
+    def value(self, node: e.Expression) -> Any:
+        if id(node) not in self.known:
+            self.known[id(node)] = self.compute(node)
+        return self.known[id(node)]
+
+    def compute(self, node: e.Expression) -> Any:
+        if isinstance(node, e.Argument):
+            return self.arguments[node.index]
+        if isinstance(node, e.Constant):
+            return node.value
+        if isinstance(node, e.Conditional):
+            return self.value(node.then if self.value(node.test) else node.other)
+        if isinstance(node, e.Method):
+            method = getattr(self.value(node.of), node.name)
+            return method(*map(self.value, node.arguments))
+        values = list(map(self.value, node.parts()))
+        if isinstance(node, e.Item):
+            of, index = values
+            if node.unpacked is not None:
+                of = list(of)
+                if len(of) != node.unpacked:
+                    raise ValueError("not as many as there are names")
+            return of[index]
+        if isinstance(node, e.Build):
+            return {"tuple": tuple, "list": list, "set": set}[node.kind](values)
+        if isinstance(node, e.Call):
+            return {"abs": abs, "len": len, "max": max, "min": min}[node.name](*values)
+        assert isinstance(node, e.Operation)
+        scope = dict(zip(["left", "right"], values, strict=False))
+        if len(values) == 1:
+            return eval(f"{node.operator} left", scope)
+        if node.operator in {"+=", "-=", "*=", "&=", "|=", "^="}:
+            exec(f"left {node.operator} right", scope)
+            return scope["left"]
+        return eval(f"left {node.operator} right", scope)
+
+
+def run(reading: e.Reading, *arguments: Any) -> Any:
+    """Do what was read."""
+    this = Run(arguments)
+    for change in reading.changes:
+        this.value(change)
+    return this.value(reading.result)
+
+
+def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a call gives and leaves in its arguments, or the type of what it raises."""
+    arguments = copy.deepcopy(arguments)
+    try:
+        return exact(function(*arguments)), exact(arguments)
+    except Exception as error:
+        return type(error)
+
+
+# What follows draws the text of small functions of `a` and `b`, and values to call them with.
+LEAVES = st.sampled_from(
+    ["a", "b", "a[0]", "b[0]", "a[1]", "b[1]", "1", "2.5", "True", "'x'", "None"]
+)
+
+
+def _larger(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    return st.one_of(
+        st.builds("({} {} {})".format, inner, st.sampled_from("+-*&|^"), inner),
+        st.builds(
+            "({} {} {})".format,
+            inner,
+            st.sampled_from(["<", "<=", "==", "!=", ">", "is", "is not", "in", "not in"]),
+            inner,
+        ),
+        st.builds("({} < {} < {})".format, inner, inner, inner),
+        st.builds("({} {} {})".format, inner, st.sampled_from(["and", "or"]), inner),
+        st.builds("({} if {} else {})".format, inner, inner, inner),
+        st.builds("({}, {})".format, inner, inner),
+        st.builds("[{}, {}]".format, inner, inner),
+        st.builds("(-{})".format, inner),
+        st.builds("(not {})".format, inner),
+        st.builds("{}({}, {})".format, st.sampled_from(["max", "min", "add"]), inner, inner),
+        st.builds("{}({})".format, st.sampled_from(["len", "abs"]), inner),
+    )
+
+
+texts = st.recursive(LEAVES, _larger, max_leaves=8)
+STATEMENTS = st.sampled_from(
+    [
+        "x, y = {}",
+        "x = {}",
+        "a = {}",
+        "b += {}",
+        "a, b = b, {}",
+        "if {}: return a",
+        "if {}: b = a",
+        "if {} is None: return b",
+        "a.append({})",
+        "a.update({})",
+        "a.add({}) or 1",
+        "{}",
+        "pass",
+    ]
+)
+bodies = st.lists(st.builds(str.format, STATEMENTS, texts), max_size=3)
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 3),
+    st.sampled_from([2**62, -(2**63), 10**20, 0.5, -0.0, math.inf, "", "x", "yx", b"z"]),
+)
+values = st.one_of(
+    scalars,
+    st.tuples(scalars, scalars),
+    st.tuples(scalars, scalars, scalars),
+    st.lists(scalars, max_size=3),
+    st.sets(scalars, max_size=2),
+)
+
+
+def define(lines: list[str]) -> Callable[..., Any]:
+    scope: dict[str, Any] = {"add": operator.add, "x": 0}
+    body = "".join(f"    {line}\n" for line in lines)
+    exec(f"def function(a, b):\n{body}", scope)
+    function: Callable[..., Any] = scope["function"]
+    return function
+
+
+@given(texts, st.lists(st.tuples(values, values), min_size=1, max_size=8))
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+def test_an_expression_is_read_as_it_is(text: str, calls: list[tuple[Any, Any]]) -> None:
+    function = define([f"return {text}"])
+    reading = read(function, 2)  # nothing of an expression's grammar is refused
+    for arguments in calls:
+        assert _agree(reading, function, arguments)
+
+
+def _agree(reading: e.Reading, function: Callable[..., Any], arguments: tuple[Any, ...]) -> bool:
+    real = outcome(function, *arguments)
+    ours = outcome(functools.partial(run, reading), *arguments)
+    # Of two parts that fail, either may come first.
+    return ours == real or (isinstance(ours, type) and isinstance(real, type))
+
+
+@given(bodies, texts, st.lists(st.tuples(values, values), min_size=1, max_size=8))
+@pytest.mark.filterwarnings("ignore::SyntaxWarning")
+def test_what_is_read_of_statements_is_what_they_do(
+    body: list[str], text: str, calls: list[tuple[Any, Any]]
+) -> None:
+    function = define([*body, f"return {text}"])
+    try:
+        reading = read(function, 2)
+    except NotRecognized:
+        return
+    if _changes_within(reading.result):
+        return  # what `+=` changes, others may look at: see Operation
+    for arguments in calls:
+        assert _agree(reading, function, arguments)
+
+
+def _changes_within(result: e.Expression) -> bool:
+    todo = [*result.parts()]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, e.Operation) and each.operator == "+=":
+            return True
+        todo.extend(each.parts())
+    return False
+
+
+ZERO = (0, 0)
+
+
+def _by_aggregate(zero: Any, function: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return the createCombiner that PySpark makes for `aggregateByKey` and `foldByKey`."""
+
+    def create_zero() -> Any:
+        return copy.deepcopy(zero)
+
+    return lambda value: function(create_zero(), value)
+
+
+def _append(values: list[Any], value: Any) -> list[Any]:
+    values.append(value)
+    return values
+
+
+def _average(combiner: tuple[int, int], value: int) -> tuple[int, int]:
+    total, count = combiner
+    total += value
+    return total, count + 1
+
+
+def _with_defaults(a: int, b: int, *, factor: int = 3, smaller: Callable[..., int] = min) -> int:
+    return smaller(a, b) * factor
+
+
+SUM = e.Operation("+", (A, B))
+
+
+def _of(*texts: str) -> e.Reading:
+    """Return the reading of a lambda of the text, whose own is tested above."""
+    function = eval(f"lambda a, b: {texts[0]}")
+    return read(function, 2)
+
+
+@pytest.mark.parametrize(
+    ("function", "result"),
+    [
+        (operator.add, SUM),
+        (lambda a, b: operator.add(a, b), SUM),
+        (functools.partial(lambda a, b, c: b + c, 1), SUM),
+        (functools.partial(lambda a, b, c=0: a + b + c, c=4), _of("a + b + 4").result),
+        (shuffle.Aggregator(abs, operator.add, max).mergeValue, SUM),
+        (max, e.Call("max", (A, B))),
+        (lambda a, _: a, A),
+        (lambda a, b: a or b, e.Conditional(A, A, B)),
+        (lambda a, b: a if a[1] > b[1] else b, _of("a if a[1] > b[1] else b").result),
+        (_with_defaults, _of("min(a, b) * 3").result),
+        (_average, None),
+    ],
+)
+def test_one_meaning_in_many_spellings(
+    function: Callable[..., Any], result: e.Expression | None
+) -> None:
+    reading = read(function, 2)
+    assert reading.changes == ()
+    assert result is None or reading.result == result
+
+
+@pytest.mark.parametrize("function", [_append, lambda a, b: a.append(b) or a])
+def test_a_change_comes_before_the_result(function: Callable[..., Any]) -> None:
+    assert read(function, 2) == e.Reading((e.Method(A, "append", (B,)),), A)
+
+
+def test_a_known_bug_stays_one() -> None:
+    reading = read(lambda a, b: a.extend(b), 2)
+    assert reading.result == e.Constant(None)
+
+
+@pytest.mark.parametrize("zero", [0, 0.0, (0, 0), "", [], {1}])
+def test_zeros_of_aggregate_by_key_are_new_in_each_call(zero: Any) -> None:
+    for function in (operator.add, lambda a, b: a + b, lambda a, b: a.append(b) or a):
+        create = _by_aggregate(zero, function)
+        reading = read(create, 1)
+        for value in (1, 2.5, (1, 2), [3], "x"):
+            assert outcome(functools.partial(run, reading), value) == outcome(create, value)
+
+
+LIMIT = 10
+
+
+def _loop(a: Any, b: Any) -> Any:
+    for key in b:
+        a[key] += b[key]
+    return a
+
+
+def _guarded(a: Any, b: Any) -> Any:
+    try:
+        return a + b
+    except TypeError:
+        return a
+
+
+def _forgetful(a: Any, b: Any) -> Any:
+    a[5]
+    return b
+
+
+def _too_early(a: Any, b: Any) -> Any:
+    count = len(a)
+    a.append(b)
+    return count
+
+
+def _on_one_way(a: Any, b: Any) -> Any:
+    if b:
+        a.append(b)
+    return a
+
+
+def _generator(a: Any, b: Any) -> Any:
+    yield a + b
+
+
+def _any_number(*arguments: Any) -> Any:
+    return arguments[0]
+
+
+def _recursive(a: Any, b: Any) -> Any:
+    return _recursive(b, a)
+
+
+def _inner(a: Any, b: Any) -> Any:
+    return (lambda: a)()
+
+
+@pytest.mark.parametrize(
+    ("function", "reason"),
+    [
+        (_loop, "loops"),
+        (_guarded, "exceptions|SETUP_FINALLY"),
+        (_forgetful, "does not show"),
+        (_too_early, "does not show"),
+        (_on_one_way, "on one way"),
+        (_generator, "generator"),
+        (_any_number, "any number"),
+        (_recursive, "too deep"),
+        (_inner, "function of its own"),
+        (lambda a, b: a + LIMIT, "global `LIMIT`"),
+        (lambda a, b: {**a, **b}, "BUILD_MAP"),
+        (lambda a, b: a.real + b, "attribute `real`"),
+        (lambda a, b: a.merge(b), "method `merge`"),
+        (lambda a, b: a[b], "no constant"),
+        (lambda a, b: a / b, "not recognised"),
+        (lambda a, b: a(b), "was given"),
+        (lambda a, b: max(a), "one argument"),
+        (lambda a, b: max(a, b, key=len), "not recognised"),
+        (lambda a: a, "1 arguments and not 2"),
+        (lambda a, b, c: a, "argument `c`"),
+        (lambda a, b, c=[]: c, "default of `c`"),
+        (print, "calls `print`"),
+        (dict, "calls `dict`"),
+        (math.hypot, "calls `hypot`"),
+    ],
+)
+def test_what_is_refused_says_why(function: Callable[..., Any], reason: str) -> None:
+    with pytest.raises(NotRecognized, match=reason):
+        read(function, 2)
+
+
+def test_a_builtin_of_somebody_else_is_none() -> None:
+    scope: dict[str, Any] = {"max": min}
+    exec("def function(a, b): return max(a, b)", scope)
+    assert read(scope["function"], 2).result == e.Call("min", (A, B))
+    scope["max"] = lambda a, b: a + b
+    assert read(scope["function"], 2).result == SUM
+
+
+def test_a_function_of_many_branches_is_refused_in_time() -> None:
+    lines = [f"a = a[0] if a[{n}] else a[1]" for n in range(40)]
+    with pytest.raises(NotRecognized, match="too long"):
+        read(define([*lines, "return a"]), 2)
