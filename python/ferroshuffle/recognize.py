@@ -97,11 +97,8 @@ def read(function: Callable[..., Any], arity: int) -> Reading:
     return _Reader().call(function, arguments, path, lambda value, end: end.reading(value))
 
 
-class _Null:
-    """What an interpreter puts beside a function that is called without an object."""
-
-
-_NULL = _Null()
+#: What an interpreter puts beside a function that is called without an object.
+_NULL = None
 
 
 @dataclass(frozen=True)
@@ -120,7 +117,7 @@ class _Object:
     what: str
 
 
-_Cell = Expression | _Null | _Attribute | _Object
+_Cell = Expression | _Attribute | _Object | None
 _Stack = tuple[_Cell, ...]
 _Locals = dict[str, _Cell]
 
