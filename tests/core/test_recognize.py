@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyspark import RDD
 
 from ferroshuffle import expression as e
 from ferroshuffle import shuffle
@@ -353,6 +354,70 @@ def _inner(a: Any, b: Any) -> Any:
 def test_what_is_refused_says_why(function: Callable[..., Any], reason: str) -> None:
     with pytest.raises(NotRecognized, match=reason):
         read(function, 2)
+
+
+class _Listens:
+    """Stands in for an RDD, and notes the functions that an operation would shuffle with."""
+
+    def __init__(self) -> None:
+        self.functions: tuple[Callable[..., Any], ...] = ()
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_, **__: self  # map, mapPartitions, partitionBy, …
+
+    def combineByKey(self, *arguments: Any) -> _Listens:
+        self.functions = arguments[:3]
+        return self
+
+    def reduceByKey(self, *arguments: Any) -> Any:
+        return RDD.reduceByKey(self, *arguments)  # type: ignore[type-var]
+
+
+CALLS: dict[str, Callable[[Any], Any]] = {
+    "reduceByKey": lambda rdd: RDD.reduceByKey(rdd, operator.add),
+    "reduceByKey of a lambda": lambda rdd: RDD.reduceByKey(rdd, lambda a, b: a + b),
+    "foldByKey": lambda rdd: RDD.foldByKey(rdd, 0, operator.add),
+    "foldByKey from text": lambda rdd: RDD.foldByKey(rdd, "", lambda a, b: a + b),
+    "aggregateByKey": lambda rdd: RDD.aggregateByKey(
+        rdd, (0, 0), lambda c, v: (c[0] + v, c[1] + 1), lambda a, b: (a[0] + b[0], a[1] + b[1])
+    ),
+    "aggregateByKey from a list": lambda rdd: RDD.aggregateByKey(
+        rdd, [], lambda c, v: c.append(v) or c, lambda a, b: a.extend(b) or a
+    ),
+    "combineByKey": lambda rdd: rdd.combineByKey(
+        lambda v: (v, 1), lambda c, v: (c[0] + v, c[1] + 1), lambda a, b: (a[0] + b[0], a[1] + b[1])
+    ),
+    "distinct": lambda rdd: RDD.distinct(rdd),
+}
+
+
+@pytest.mark.parametrize("name", sorted(CALLS))
+def test_what_pyspark_s_operations_shuffle_with_is_read(name: str) -> None:
+    rdd = _Listens()
+    CALLS[name](rdd)
+    samples: list[Any] = [1, 2.5, 2**63, "x", None]
+    create, merge_value, merge_combiners = rdd.functions
+    for value in samples:
+        assert _agree(read(create, 1), create, (value,))
+        combiner = outcome(create, value)
+        if isinstance(combiner, type):
+            continue
+        for other in samples:
+            assert _agree(read(merge_value, 2), merge_value, (create(value), other))
+            assert _agree(read(merge_combiners, 2), merge_combiners, (create(value), create(value)))
+
+
+def test_what_group_by_key_shuffles_with_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    noted: list[Any] = []
+    monkeypatch.setitem(
+        RDD.groupByKey.__globals__, "Aggregator", lambda *functions: noted.append(functions)
+    )
+    listens: Any = _Listens()
+    RDD.groupByKey(listens, 1)
+    [(create, merge_value, merge_combiners)] = noted
+    assert read(create, 1).result == e.Build("list", (A,))
+    assert read(merge_value, 2) == e.Reading((e.Method(A, "append", (B,)),), A)
+    assert read(merge_combiners, 2) == e.Reading((e.Method(A, "extend", (B,)),), A)
 
 
 def test_a_builtin_of_somebody_else_is_none() -> None:
