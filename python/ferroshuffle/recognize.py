@@ -18,6 +18,7 @@ import copy
 import dis
 import functools
 import operator
+import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -307,6 +308,20 @@ def _held(value: Any, what: str) -> _Cell:
     return Constant(value) if _is_immutable(value) else _Object(value, what)
 
 
+def _holders(cells: tuple[types.CellType, ...], at: int) -> int:
+    """Return how many hold a variable of an enclosing function, and the call that asks."""
+    return sys.getrefcount(cells[at])
+
+
+def _enclosed() -> Callable[[], Any]:
+    variable = 0
+    return lambda: variable
+
+
+#: Of a variable that is a single function's, which has no way to change it unseen.
+_HOLDERS_OF_OWN = _holders(_enclosed().__closure__ or (), 0)
+
+
 class _Frame:
     """The bytecode of one function, to be followed from any instruction on."""
 
@@ -464,11 +479,15 @@ class _Frame:
 
     def free(self, name: str) -> _Cell:
         """Return the variable `name` of the enclosing function."""
-        code = self.function.__code__
-        cells = dict(zip(code.co_freevars, self.function.__closure__ or (), strict=True))
+        at = self.function.__code__.co_freevars.index(name)
+        cells = self.function.__closure__ or ()
+        if _holders(cells, at) > _HOLDERS_OF_OWN:
+            _refuse(
+                f"uses the variable `{name}`, which another function or a running one may change"
+            )
         try:
-            value = cells[name].cell_contents
-        except (KeyError, ValueError):
+            value = cells[at].cell_contents
+        except ValueError:
             _refuse(f"uses `{name}` before it is set")
         return _held(value, f"the variable `{name}`")
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark import RDD
+from pyspark import RDD, cloudpickle
 
 from ferroshuffle import expression as e
 from ferroshuffle import shuffle
@@ -418,6 +418,41 @@ def test_what_group_by_key_shuffles_with_is_read(monkeypatch: pytest.MonkeyPatch
     assert read(create, 1).result == e.Build("list", (A,))
     assert read(merge_value, 2) == e.Reading((e.Method(A, "append", (B,)),), A)
     assert read(merge_combiners, 2) == e.Reading((e.Method(A, "extend", (B,)),), A)
+
+
+def _with_a_shared_variable() -> tuple[Callable[..., Any], Callable[[], None]]:
+    factor = 2
+
+    def change() -> None:
+        nonlocal factor
+        factor += 1
+
+    return lambda a, b: a + b * factor, change
+
+
+def test_a_variable_that_another_function_may_change_is_no_constant() -> None:
+    function, change = _with_a_shared_variable()
+    before = function(1, 2)
+    change()
+    assert function(1, 2) != before
+    with pytest.raises(NotRecognized, match="variable `factor`"):
+        read(function, 2)
+
+
+def test_a_variable_of_a_function_that_still_runs_is_no_constant() -> None:
+    factor = 2
+    with pytest.raises(NotRecognized, match="variable `factor`"):
+        read(lambda a, b: a + b * factor, 2)
+    factor = 3
+
+
+def test_a_variable_of_a_function_that_has_ended_is_a_constant() -> None:
+    def times(factor: int) -> Callable[[int, int], int]:
+        return lambda a, b: a + b * factor
+
+    assert read(times(3), 2).result == _of("a + b * 3").result
+    pickled = cloudpickle.loads(cloudpickle.dumps(times(4)))
+    assert read(pickled, 2).result == _of("a + b * 4").result
 
 
 def test_a_builtin_of_somebody_else_is_none() -> None:
