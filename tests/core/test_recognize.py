@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dis
 import functools
 import math
 import operator
@@ -461,6 +462,14 @@ def test_a_builtin_of_somebody_else_is_none() -> None:
     assert read(scope["function"], 2).result == e.Call("min", (A, B))
     scope["max"] = lambda a, b: a + b
     assert read(scope["function"], 2).result == SUM
+
+
+def test_jumps_over_long_branches_are_followed() -> None:
+    long = " + ".join(["a[0]"] * 90)
+    function = define([f"return ({long}) if b else a[1]"])
+    assert "EXTENDED_ARG" in {each.opname for each in dis.get_instructions(function)}
+    for arguments in [((1, 2), True), ((1, 2), False), ((), True)]:
+        assert _agree(read(function, 2), function, arguments)
 
 
 def test_a_function_of_many_branches_is_refused_in_time() -> None:
