@@ -289,6 +289,8 @@ def main() -> int:
 
 if __name__ == "__main__":
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
+    # Nothing beyond this machine; its own name need not be one that resolves.
+    os.environ["SPARK_LOCAL_IP"] = "127.0.0.1"
     with tempfile.TemporaryDirectory() as conf_dir:
         Path(conf_dir, "log4j2.properties").write_text(LOGGING)
         os.environ["SPARK_CONF_DIR"] = conf_dir
