@@ -65,6 +65,9 @@ _OPERATORS: dict[Callable[..., Any], str] = {
     operator.xor: "^",
 }
 
+# Since 3.14 an argument of a `partial` may stand for one of the call's.
+_PLACEHOLDER = getattr(functools, "Placeholder", object())
+
 _BINARY = {"+", "-", "*", "&", "|", "^"}
 _BINARY |= {f"{each}=" for each in _BINARY}
 _NAMES_OF_3_10 = {
@@ -182,7 +185,10 @@ class _Reader:
         """Follow a call, and then go on with its value."""
         if isinstance(function, _core.StopIterationGuard):
             return self.call(function.__wrapped__, arguments, path, then, keywords)
-        if isinstance(function, functools.partial):
+        # Exactly: a subclass may call otherwise.
+        if type(function) is functools.partial:
+            if any(value is _PLACEHOLDER for value in function.args):
+                _refuse("is a `partial` with a `Placeholder`")
             first = (_held(value, "an argument of a `partial`") for value in function.args)
             given = {k: _held(v, f"the argument `{k}`") for k, v in function.keywords.items()}
             given |= keywords or {}
@@ -210,7 +216,7 @@ class _Reader:
             if len(arguments) < 2 and name in {"max", "min"}:
                 _refuse(f"calls `{name}` with one argument, which is not recognised")
             return _computed(Call(name, arguments), path)
-        if isinstance(function, operator.itemgetter) and len(arguments) == 1:
+        if type(function) is operator.itemgetter and len(arguments) == 1:
             indices = function.__reduce__()[1]
             if len(indices) == 1 and _is_immutable(indices[0]):
                 return _computed(Item(arguments[0], Constant(indices[0])), path)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pyspark import RDD, cloudpickle
 
 from ferroshuffle import expression as e
-from ferroshuffle import shuffle
+from ferroshuffle import recognize, shuffle
 from ferroshuffle.recognize import NotRecognized, read
 from tests.compat.exact import exact
 
@@ -462,6 +462,21 @@ def test_a_builtin_of_somebody_else_is_none() -> None:
     assert read(scope["function"], 2).result == e.Call("min", (A, B))
     scope["max"] = lambda a, b: a + b
     assert read(scope["function"], 2).result == SUM
+
+
+class _Backwards(functools.partial):  # type: ignore[type-arg]
+    def __call__(self, *arguments: Any) -> Any:
+        return super().__call__(*reversed(arguments))
+
+
+def test_a_partial_that_calls_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(NotRecognized):
+        read(_Backwards(operator.sub), 2)
+    stands_for_another = object()  # as functools.Placeholder does, since 3.14
+    monkeypatch.setattr(recognize, "_PLACEHOLDER", stands_for_another)
+    function = functools.partial(lambda x, y, z, w=0: y, stands_for_another, 5)
+    with pytest.raises(NotRecognized, match="Placeholder"):
+        read(function, 2)
 
 
 def test_jumps_over_long_branches_are_followed() -> None:
