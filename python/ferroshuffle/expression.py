@@ -1,7 +1,9 @@
 """Expressions: what a user's function computes, as `ferroshuffle.recognize` reads it.
 
 An expression is evaluated as Python evaluates it: from left to right, a conditional's branches only
-where they are taken. A part that stands in two places is one object, computed once.
+where they are taken. A part that stands in two places is one object, computed once. So arguments
+that change by being looked at (iterators, a dict with ``__missing__``) are not what an expression
+is for.
 """
 
 from __future__ import annotations

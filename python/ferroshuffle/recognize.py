@@ -68,6 +68,10 @@ _OPERATORS: dict[Callable[..., Any], str] = {
 # Since 3.14 an argument of a `partial` may stand for one of the call's.
 _PLACEHOLDER = getattr(functools, "Placeholder", object())
 
+# As they are when nobody has put others in their place yet.
+_BUILTINS = {name: getattr(builtins, name) for name in CALLABLE_BUILTINS}
+_DEEPCOPY = copy.deepcopy
+
 _BINARY = {"+", "-", "*", "&", "|", "^"}
 _BINARY |= {f"{each}=" for each in _BINARY}
 _NAMES_OF_3_10 = {
@@ -119,6 +123,8 @@ class _Object:
 
     value: Any
     what: str
+    #: It is one function's alone, as far as can be seen.
+    is_own: bool = False
 
 
 _Cell = Expression | _Attribute | _Object | None
@@ -183,9 +189,9 @@ class _Reader:
         keywords: Mapping[str, _Cell] | None = None,
     ) -> Reading:
         """Follow a call, and then go on with its value."""
-        if isinstance(function, _core.StopIterationGuard):
+        # Exactly these types: others may claim to be one and call otherwise.
+        if type(function) is _core.StopIterationGuard:
             return self.call(function.__wrapped__, arguments, path, then, keywords)
-        # Exactly: a subclass may call otherwise.
         if type(function) is functools.partial:
             if any(value is _PLACEHOLDER for value in function.args):
                 _refuse("is a `partial` with a `Placeholder`")
@@ -193,11 +199,12 @@ class _Reader:
             given = {k: _held(v, f"the argument `{k}`") for k, v in function.keywords.items()}
             given |= keywords or {}
             return self.call(function.func, (*first, *arguments), path, then, given)
-        if function is copy.deepcopy and len(arguments) == 1 and not keywords:
+        if function is _DEEPCOPY and len(arguments) == 1 and not keywords:
             return then(*_copied(arguments[0], path))
-        if isinstance(function, types.FunctionType):
+        if type(function) is types.FunctionType:
             return self.call_python(function, arguments, keywords or {}, path, then)
-        name = getattr(function, "__name__", type(function).__name__)
+        has_name = type(function) in {types.BuiltinFunctionType, type}
+        name = function.__name__ if has_name else type(function).__name__
         if keywords:
             _refuse(f"calls `{name}` with keywords, which is not recognised")
         return then(*self.call_known(function, name, tuple(map(_value, arguments)), path))
@@ -212,7 +219,7 @@ class _Reader:
         spelt = next((o for known, o in _OPERATORS.items() if known is function), None)
         if spelt is not None and len(arguments) == 2:
             return _computed(Operation(spelt, arguments), path)
-        if name in CALLABLE_BUILTINS and function is getattr(builtins, name):
+        if function is _BUILTINS.get(name):
             if len(arguments) < 2 and name in {"max", "min"}:
                 _refuse(f"calls `{name}` with one argument, which is not recognised")
             return _computed(Call(name, arguments), path)
@@ -257,7 +264,7 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _is_immutable(value: Any) -> bool:
-    if type(value) is tuple:
+    if type(value) in {tuple, frozenset}:
         return all(map(_is_immutable, value))
     return type(value) in _IMMUTABLE
 
@@ -266,7 +273,7 @@ def _copied(cell: _Cell, path: _Path) -> tuple[Expression, _Path]:
     """Return what `copy.deepcopy` makes of an object, such as the zero of `aggregateByKey`."""
     if isinstance(cell, Constant):
         return cell, path
-    if isinstance(cell, _Object) and type(cell.value) in {list, set}:
+    if isinstance(cell, _Object) and cell.is_own and type(cell.value) in {list, set}:
         items = tuple(cell.value)
         if all(map(_is_immutable, items)):
             kind = type(cell.value).__name__
@@ -299,8 +306,11 @@ def _bind(
             _refuse(f"is called with `{name}`, which it does not take")
         bound[name] = value
     defaults = function.__defaults__ or ()
+    if len(defaults) > len(names) or len(set(code.co_varnames)) < len(code.co_varnames):
+        _refuse("has been changed since it was compiled")
     late = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
-    late |= function.__kwdefaults__ or {}
+    given = function.__kwdefaults__ or {}
+    late |= {name: given[name] for name in keyword_only if name in given}
     for name in (*names, *keyword_only):
         if name not in bound:
             if name not in late:
@@ -325,7 +335,15 @@ def _enclosed() -> Callable[[], Any]:
 
 
 #: Of a variable that is a single function's, which has no way to change it unseen.
-_HOLDERS_OF_OWN = _holders(_enclosed().__closure__ or (), 0)
+_HOLDERS_OF_OWN = min(_holders(_enclosed().__closure__ or (), 0), 2)
+
+
+def _rebinds(code: types.CodeType, name: str) -> bool:
+    """Return whether a function, or one within it, sets a variable of an enclosing one."""
+    for step in dis.get_instructions(code):
+        if step.opname in {"STORE_DEREF", "DELETE_DEREF"} and step.argval == name:
+            return True
+    return any(_rebinds(each, name) for each in code.co_consts if isinstance(each, types.CodeType))
 
 
 class _Frame:
@@ -362,12 +380,14 @@ class _Frame:
             step = self.instructions[at]
             name = step.opname
             at += 1
+            if name == "TO_BOOL" and not _takes_truth(self.instructions[at]):
+                _refuse("makes a `bool` in a way that is not recognised")
             if name in _NOTHING:
                 continue
             if name == "RETURN_VALUE":
                 return then(_value(stack[-1]), path)
             if name == "RETURN_CONST":
-                return then(Constant(step.argval), path)
+                return then(_value(_held(step.argval, "a constant")), path)
             if name in {"JUMP_FORWARD", "JUMP_ABSOLUTE"}:
                 at = self.target(step, at)
             elif "JUMP" in name and "_IF_" in name:
@@ -455,19 +475,18 @@ class _Frame:
             variables = {**variables, stored: stack[-1]}
             return (*stack[:-1], _local(loaded, variables)), variables, path
         if name in {"LOAD_CONST", "LOAD_SMALL_INT"}:
-            return (*stack, Constant(argument)), variables, path
+            return (*stack, _held(argument, "a constant")), variables, path
         if name == "LOAD_DEREF":
             return (*stack, self.free(argument)), variables, path
         if name == "LOAD_GLOBAL":
             found: _Stack = (self.name(argument),)
             # Beside a function to call there is an empty place, on the side that the version says.
-            if step.argrepr.startswith("NULL"):
-                found = (_NULL, *found)
-            elif "NULL" in step.argrepr:
-                found = (*found, _NULL)
+            if _has_empty_place(step):
+                is_first = step.argrepr.startswith("NULL + ")
+                found = (_NULL, *found) if is_first else (*found, _NULL)
             return (*stack, *found), variables, path
         if name in {"LOAD_ATTR", "LOAD_METHOD"}:
-            is_method = name == "LOAD_METHOD" or "NULL" in step.argrepr
+            is_method = name == "LOAD_METHOD" or _has_empty_place(step)
             return (*stack[:-1], *_attribute(stack[-1], argument, is_method)), variables, path
         if name == "PUSH_NULL":
             return (*stack, _NULL), variables, path
@@ -476,6 +495,8 @@ class _Frame:
         if name in _MOVES:
             return _MOVES[name](stack, step.arg or 0), variables, path
         if name == "UNPACK_SEQUENCE":
+            if not argument:
+                _refuse("unpacks to no names")
             value = _value(stack[-1])
             items = [Item(value, Constant(at), argument) for at in range(argument)]
             return (*stack[:-1], *reversed(items)), variables, path.computing(*items)
@@ -487,7 +508,7 @@ class _Frame:
         """Return the variable `name` of the enclosing function."""
         at = self.function.__code__.co_freevars.index(name)
         cells = self.function.__closure__ or ()
-        if _holders(cells, at) > _HOLDERS_OF_OWN:
+        if _holders(cells, at) > _HOLDERS_OF_OWN or _rebinds(self.function.__code__, name):
             _refuse(
                 f"uses the variable `{name}`, which another function or a running one may change"
             )
@@ -495,11 +516,14 @@ class _Frame:
             value = cells[at].cell_contents
         except ValueError:
             _refuse(f"uses `{name}` before it is set")
-        return _held(value, f"the variable `{name}`")
+        held = _held(value, f"the variable `{name}`")
+        return replace(held, is_own=True) if isinstance(held, _Object) else held
 
     def name(self, name: str) -> _Object:
         """Return what the global `name` stands for. No global is taken for a constant."""
         for scope in (self.function.__globals__, getattr(self.function, "__builtins__", {})):
+            if type(scope) is not dict:
+                _refuse(f"uses the global `{name}` of a scope that is no dict")
             if name in scope:
                 return _Object(scope[name], f"the global `{name}`")
         _refuse(f"uses the global `{name}`, which there is none of")
@@ -521,6 +545,11 @@ _LOADS_OF_LOCALS = {
     "LOAD_FAST_CHECK",
     "LOAD_FAST_LOAD_FAST",
 }
+
+
+def _takes_truth(step: dis.Instruction) -> bool:
+    """Return whether an instruction asks for no more than the truth of a value."""
+    return "_IF_" in step.opname or step.opname in {"TO_BOOL", "UNARY_NOT"}
 
 
 def _copy(stack: _Stack, depth: int) -> _Stack:
@@ -599,6 +628,11 @@ def _compute(step: dis.Instruction, stack: _Stack) -> tuple[int, Expression]:
     _refuse(f"does something{spelt} that is not recognised")
 
 
+def _has_empty_place(step: dis.Instruction) -> bool:
+    """Return whether a load leaves an empty place beside what it loads, as is told by its name."""
+    return bool(step.argrepr != step.argval)
+
+
 def _callee(name: str, stack: _Stack, count: int) -> tuple[_Cell, _Stack, _Stack]:
     """Return what is called and with what, and the stack below."""
     below = len(stack) - count
@@ -607,12 +641,14 @@ def _callee(name: str, stack: _Stack, count: int) -> tuple[_Cell, _Stack, _Stack
         return stack[below - 1], arguments, stack[: below - 1]
     # Beside the function there is an empty place, before it or behind it, as versions have it.
     first, second = stack[below - 2 : below]
+    if (first is _NULL) == (second is _NULL) or _NULL in arguments:
+        _refuse("calls something in a way that is not understood")
     return (second if first is _NULL else first), arguments, stack[: below - 2]
 
 
 def _attribute(cell: _Cell, name: str, is_method: bool) -> _Stack:
     """Return what reading the attribute `name` leaves on the stack."""
-    if isinstance(cell, _Object) and isinstance(cell.value, types.ModuleType):
+    if isinstance(cell, _Object) and type(cell.value) is types.ModuleType:
         if name not in vars(cell.value):
             _refuse(f"uses `{name}` of a module, which it does not have")
         found = _Object(vars(cell.value)[name], f"`{name}` of a module")

@@ -7,6 +7,7 @@ import dis
 import functools
 import math
 import operator
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -477,6 +478,90 @@ def test_a_partial_that_calls_otherwise_is_refused(monkeypatch: pytest.MonkeyPat
     function = functools.partial(lambda x, y, z, w=0: y, stands_for_another, 5)
     with pytest.raises(NotRecognized, match="Placeholder"):
         read(function, 2)
+
+
+NULLS = N = max
+
+
+def _helper(x: Any, y: Any, f: Any) -> Any:
+    return x
+
+
+def _to_no_names(a: Any, b: Any) -> Any:
+    () = a
+    return b
+
+
+def _with_own_change() -> Callable[..., Any]:
+    n = 1
+
+    def function(a: int, b: int, bump: bool = False) -> int:
+        nonlocal n
+        if bump:
+            n += 10
+        return a + n
+
+    return function
+
+
+class _Proxy:
+    """Claims to be the function that it calls with its arguments the other way round."""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+
+    @property
+    def __class__(self) -> type:
+        return types.FunctionType
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+    def __call__(self, a: Any, b: Any) -> Any:
+        return self.function(b, a)
+
+
+ZEROS: list[int] = []
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        _to_no_names,
+        _with_own_change(),
+        _Proxy(lambda a, b: a - b),
+        lambda a, b: copy.deepcopy(ZEROS),
+        lambda a, b, c=[]: copy.deepcopy(c),
+    ],
+)
+def test_what_could_be_read_wrongly_is_refused(function: Callable[..., Any]) -> None:
+    with pytest.raises(NotRecognized):
+        read(function, 2)
+
+
+def test_a_name_with_null_in_it_is_a_name() -> None:
+    assert read(lambda a, b: _helper(a, b, NULLS), 2).result == A
+    for function in (lambda a, b: NULLS(a, b), lambda a, b: N(a, b)):
+        assert read(function, 2).result == e.Call("max", (A, B))
+
+
+def test_defaults_that_a_call_would_not_use_are_not_used() -> None:
+    def function(a: int, b: int = 1, *, c: int = 0) -> int:
+        return a + b
+
+    function.__kwdefaults__ = {"b": 50, "c": 0}
+    assert read(function, 1).result == e.Operation("+", (A, e.Constant(1)))
+
+
+@pytest.mark.parametrize("text", ["not not a", "not not (a + b)", "(not a, not not b)"])
+def test_truth_is_a_bool(text: str) -> None:
+    function = define([f"return {text}"])
+    try:
+        reading = read(function, 2)
+    except NotRecognized:
+        return  # 3.13 leaves no trace of the two but that a bool is made
+    for arguments in [(0, 1), (3, 4), ("", "x")]:
+        assert _agree(reading, function, arguments)
 
 
 def test_jumps_over_long_branches_are_followed() -> None:
