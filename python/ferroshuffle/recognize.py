@@ -5,10 +5,9 @@ constants it takes apart, adds, compares and puts together. `read` follows the b
 functions with symbols in place of values. What it does not understand it refuses, with the reason;
 it never guesses, and nothing of the user's runs.
 
-An expression is evaluated as Python evaluates it: from left to right, a conditional's branches only
-where they are taken. It has no part that the function does not compute, and the function computes
-nothing that is not part of it, so that one fails where the other does (which of two parts that fail
-does so first may differ). A part that stands in two places is one object, computed once.
+The expression has no part that the function does not compute, and the function computes nothing
+that is not part of it, so that one fails where the other does (which of two parts that fail does so
+first may differ). How expressions are evaluated stands in `ferroshuffle.expression`.
 """
 
 from __future__ import annotations
@@ -239,7 +238,8 @@ class _Reader:
     ) -> Reading:
         if self.depth >= MOST_CALLS_DEEP:
             _refuse("calls functions that call functions, too deep to follow")
-        frame = _Frame(self, function, _bind(function, arguments, keywords))
+        variables = _bind(function, arguments, keywords)
+        frame = _Frame(self, function)
 
         def returned(value: Expression, end: _Path) -> Reading:
             self.depth -= 1
@@ -250,7 +250,7 @@ class _Reader:
 
         self.depth += 1
         try:
-            return frame.run(0, (), frame.first_locals, path, returned)
+            return frame.run(0, (), variables, path, returned)
         finally:
             self.depth -= 1
 
@@ -349,27 +349,21 @@ def _rebinds(code: types.CodeType, name: str) -> bool:
 class _Frame:
     """The bytecode of one function, to be followed from any instruction on."""
 
-    def __init__(
-        self, reader: _Reader, function: types.FunctionType, first_locals: _Locals
-    ) -> None:
+    def __init__(self, reader: _Reader, function: types.FunctionType) -> None:
         self.reader = reader
         self.function = function
-        self.first_locals = first_locals
         code = function.__code__
         if getattr(code, "co_exceptiontable", b""):
             _refuse("handles exceptions")
         if code.co_cellvars:
             _refuse(f"makes a function of its own that uses `{code.co_cellvars[0]}`")
-        self.instructions = [
-            each for each in dis.get_instructions(code) if each.opname != "EXTENDED_ARG"
-        ]
-        self.places = {each.offset: at for at, each in enumerate(self.instructions)}
-        # A jump may lead to the prefix of an instruction.
-        extended = [each.offset for each in dis.get_instructions(code)]
-        following = len(self.instructions)
-        for offset in reversed(extended):
-            following = self.places.get(offset, following)
-            self.places[offset] = following
+        self.instructions: list[dis.Instruction] = []
+        self.places: dict[int, int] = {}
+        for each in dis.get_instructions(code):
+            # A jump may lead to the prefix of an instruction: it is the place of that one.
+            self.places[each.offset] = len(self.instructions)
+            if each.opname != "EXTENDED_ARG":
+                self.instructions.append(each)
 
     def run(self, at: int, stack: _Stack, variables: _Locals, path: _Path, then: _Then) -> Reading:
         """Follow the instructions from `at` on to where they return, on all ways."""
