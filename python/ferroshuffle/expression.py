@@ -1,4 +1,4 @@
-"""Expressions: what a user's function computes, as `ferroshuffle.recognize` reads it.
+"""Expressions: what a user's function computes, as `ferroshuffle.bytecode` reads it.
 
 An expression is evaluated as Python evaluates it: from left to right, a conditional's branches only
 where they are taken. A part that stands in two places is one object, computed once. So arguments

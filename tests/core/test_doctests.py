@@ -13,7 +13,7 @@ import pytest
     [
         ("ferroshuffle", 0),
         ("ferroshuffle.shuffle", 40),
-        ("ferroshuffle.recognize", 2),
+        ("ferroshuffle.bytecode", 2),
         ("ferroshuffle.serializers", 1),
     ],
 )

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from pyspark import RDD, cloudpickle
 
 from ferroshuffle import expression as e
-from ferroshuffle import recognize, shuffle
-from ferroshuffle.recognize import NotRecognized, read
+from ferroshuffle import bytecode, shuffle
+from ferroshuffle.bytecode import NotRecognized, read
 from tests.compat.exact import exact
 
 A, B = e.Argument(0), e.Argument(1)
@@ -474,7 +474,7 @@ def test_a_partial_that_calls_otherwise_is_refused(monkeypatch: pytest.MonkeyPat
     with pytest.raises(NotRecognized):
         read(_Backwards(operator.sub), 2)
     stands_for_another = object()  # as functools.Placeholder does, since 3.14
-    monkeypatch.setattr(recognize, "_PLACEHOLDER", stands_for_another)
+    monkeypatch.setattr(bytecode, "_PLACEHOLDER", stands_for_another)
     function = functools.partial(lambda x, y, z, w=0: y, stands_for_another, 5)
     with pytest.raises(NotRecognized, match="Placeholder"):
         read(function, 2)

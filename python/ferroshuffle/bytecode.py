@@ -97,7 +97,7 @@ def read(function: Callable[..., Any], arity: int) -> Reading:
     >>> read(print, 1)
     Traceback (most recent call last):
         ...
-    ferroshuffle.recognize.NotRecognized: calls `print`, which is not recognised
+    ferroshuffle.bytecode.NotRecognized: calls `print`, which is not recognised
     """
     path = _Path()
     arguments = tuple(Argument(index) for index in range(arity))
