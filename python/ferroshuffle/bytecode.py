@@ -273,12 +273,24 @@ def _copied(cell: _Cell, path: _Path) -> tuple[Expression, _Path]:
     """Return what `copy.deepcopy` makes of an object, such as the zero of `aggregateByKey`."""
     if isinstance(cell, Constant):
         return cell, path
-    if isinstance(cell, _Object) and cell.is_own and type(cell.value) in {list, set}:
-        items = tuple(cell.value)
-        if all(map(_is_immutable, items)):
-            kind = type(cell.value).__name__
-            return _computed(Build(kind, tuple(map(Constant, items))), path)
-    _refuse("copies something that may change")
+    if not isinstance(cell, _Object) or not cell.is_own:
+        _refuse("copies something that may change")
+    built: list[Expression] = []
+    whole = _built(cell.value, built, set())
+    return whole, path.computing(*built)
+
+
+def _built(value: Any, built: list[Expression], seen: set[int]) -> Expression:
+    """Return a constant, or what builds an equal object; notes in `built` what is new."""
+    if _is_immutable(value):
+        return Constant(value)
+    # An object that is in two places would be copied once, and be in two places again.
+    if type(value) not in {tuple, list, set} or id(value) in seen:
+        _refuse("copies something that may change")
+    seen.add(id(value))
+    items = tuple(_built(each, built, seen) for each in value)
+    built.append(Build(type(value).__name__, items))
+    return built[-1]
 
 
 # Flags of a code object.

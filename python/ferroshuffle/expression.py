@@ -19,6 +19,7 @@ CHANGING_METHODS = frozenset({"add", "append", "extend", "update"})
 PURE_METHODS = frozenset({"copy", "intersection", "union"})
 
 
+@dataclass(frozen=True)
 class Expression:
     """What a function computes, or a part of it."""
 

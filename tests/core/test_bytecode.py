@@ -14,66 +14,16 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pyspark import RDD, cloudpickle
+from pyspark import cloudpickle
 
-from ferroshuffle import expression as e
 from ferroshuffle import bytecode, shuffle
+from ferroshuffle import expression as e
 from ferroshuffle.bytecode import NotRecognized, read
 from tests.compat.exact import exact
+from tests.core.evaluate import run
+from tests.core.shuffles import CALLS, functions_of
 
 A, B = e.Argument(0), e.Argument(1)
-
-
-class Run:
-    """One call: computes a part when it is needed, and once."""
-
-    def __init__(self, arguments: tuple[Any, ...]) -> None:
-        self.arguments = arguments
-        self.known: dict[int, Any] = {}
-
-    def value(self, node: e.Expression) -> Any:
-        if id(node) not in self.known:
-            self.known[id(node)] = self.compute(node)
-        return self.known[id(node)]
-
-    def compute(self, node: e.Expression) -> Any:
-        if isinstance(node, e.Argument):
-            return self.arguments[node.index]
-        if isinstance(node, e.Constant):
-            return node.value
-        if isinstance(node, e.Conditional):
-            return self.value(node.then if self.value(node.test) else node.other)
-        if isinstance(node, e.Method):
-            method = getattr(self.value(node.of), node.name)
-            return method(*map(self.value, node.arguments))
-        values = list(map(self.value, node.parts()))
-        if isinstance(node, e.Item):
-            of, index = values
-            if node.unpacked is not None:
-                of = list(of)
-                if len(of) != node.unpacked:
-                    raise ValueError("not as many as there are names")
-            return of[index]
-        if isinstance(node, e.Build):
-            return {"tuple": tuple, "list": list, "set": set}[node.kind](values)
-        if isinstance(node, e.Call):
-            return {"abs": abs, "len": len, "max": max, "min": min}[node.name](*values)
-        assert isinstance(node, e.Operation)
-        scope = dict(zip(["left", "right"], values, strict=False))
-        if len(values) == 1:
-            return eval(f"{node.operator} left", scope)
-        if node.operator in {"+=", "-=", "*=", "&=", "|=", "^="}:
-            exec(f"left {node.operator} right", scope)
-            return scope["left"]
-        return eval(f"left {node.operator} right", scope)
-
-
-def run(reading: e.Reading, *arguments: Any) -> Any:
-    """Do what was read."""
-    this = Run(arguments)
-    for change in reading.changes:
-        this.value(change)
-    return this.value(reading.result)
 
 
 def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
@@ -358,47 +308,10 @@ def test_what_is_refused_says_why(function: Callable[..., Any], reason: str) -> 
         read(function, 2)
 
 
-class _Listens:
-    """Stands in for an RDD, and notes the functions that an operation would shuffle with."""
-
-    def __init__(self) -> None:
-        self.functions: tuple[Callable[..., Any], ...] = ()
-
-    def __getattr__(self, name: str) -> Any:
-        return lambda *_, **__: self  # map, mapPartitions, partitionBy, …
-
-    def combineByKey(self, *arguments: Any) -> _Listens:
-        self.functions = arguments[:3]
-        return self
-
-    def reduceByKey(self, *arguments: Any) -> Any:
-        return RDD.reduceByKey(self, *arguments)  # type: ignore[type-var]
-
-
-CALLS: dict[str, Callable[[Any], Any]] = {
-    "reduceByKey": lambda rdd: RDD.reduceByKey(rdd, operator.add),
-    "reduceByKey of a lambda": lambda rdd: RDD.reduceByKey(rdd, lambda a, b: a + b),
-    "foldByKey": lambda rdd: RDD.foldByKey(rdd, 0, operator.add),
-    "foldByKey from text": lambda rdd: RDD.foldByKey(rdd, "", lambda a, b: a + b),
-    "aggregateByKey": lambda rdd: RDD.aggregateByKey(
-        rdd, (0, 0), lambda c, v: (c[0] + v, c[1] + 1), lambda a, b: (a[0] + b[0], a[1] + b[1])
-    ),
-    "aggregateByKey from a list": lambda rdd: RDD.aggregateByKey(
-        rdd, [], lambda c, v: c.append(v) or c, lambda a, b: a.extend(b) or a
-    ),
-    "combineByKey": lambda rdd: rdd.combineByKey(
-        lambda v: (v, 1), lambda c, v: (c[0] + v, c[1] + 1), lambda a, b: (a[0] + b[0], a[1] + b[1])
-    ),
-    "distinct": lambda rdd: RDD.distinct(rdd),
-}
-
-
 @pytest.mark.parametrize("name", sorted(CALLS))
 def test_what_pyspark_s_operations_shuffle_with_is_read(name: str) -> None:
-    rdd = _Listens()
-    CALLS[name](rdd)
     samples: list[Any] = [1, 2.5, 2**63, "x", None]
-    create, merge_value, merge_combiners = rdd.functions
+    create, merge_value, merge_combiners = functions_of(name)
     for value in samples:
         assert _agree(read(create, 1), create, (value,))
         combiner = outcome(create, value)
@@ -409,14 +322,8 @@ def test_what_pyspark_s_operations_shuffle_with_is_read(name: str) -> None:
             assert _agree(read(merge_combiners, 2), merge_combiners, (create(value), create(value)))
 
 
-def test_what_group_by_key_shuffles_with_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    noted: list[Any] = []
-    monkeypatch.setitem(
-        RDD.groupByKey.__globals__, "Aggregator", lambda *functions: noted.append(functions)
-    )
-    listens: Any = _Listens()
-    RDD.groupByKey(listens, 1)
-    [(create, merge_value, merge_combiners)] = noted
+def test_what_group_by_key_shuffles_with_is_read() -> None:
+    create, merge_value, merge_combiners = functions_of("groupByKey")
     assert read(create, 1).result == e.Build("list", (A,))
     assert read(merge_value, 2) == e.Reading((e.Method(A, "append", (B,)),), A)
     assert read(merge_combiners, 2) == e.Reading((e.Method(A, "extend", (B,)),), A)

@@ -14,6 +14,7 @@ import pytest
         ("ferroshuffle", 0),
         ("ferroshuffle.shuffle", 40),
         ("ferroshuffle.bytecode", 2),
+        ("ferroshuffle.recognize", 3),
         ("ferroshuffle.serializers", 1),
     ],
 )

@@ -1,0 +1,541 @@
+"""Tell which aggregate three functions of a user make together, without calling them.
+
+Each function is read by `ferroshuffle.bytecode`. What is left to do is to see that a combiner which
+is a tuple is made of fields that do not look at each other, and which step each field takes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ferroshuffle.aggregate import (
+    COMBINER,
+    VALUE,
+    Aggregate,
+    Choose,
+    Compute,
+    Fields,
+    Fold,
+    Keep,
+    State,
+    Step,
+    Take,
+)
+from ferroshuffle.bytecode import NotRecognized, read
+from ferroshuffle.expression import (
+    PURE_METHODS,
+    Argument,
+    Build,
+    Call,
+    Conditional,
+    Constant,
+    Expression,
+    Item,
+    Method,
+    Operation,
+    Reading,
+)
+
+__all__ = ["NotRecognized", "recognize"]
+
+# Far more than any shape that is worth a native form. What is looked at once for each place that it
+# stands in would otherwise take forever, where parts are doubled again and again.
+MOST_PARTS = 2000
+
+_FOLDING = frozenset("+-*&|^")
+_IN_PLACE = frozenset(f"{each}=" for each in _FOLDING)
+_MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
+
+
+def recognize(
+    create_combiner: Callable[[Any], Any],
+    merge_value: Callable[[Any, Any], Any],
+    merge_combiners: Callable[[Any, Any], Any],
+) -> Aggregate:
+    """Return the aggregate that the functions of an `Aggregator` make together.
+
+    Raises `NotRecognized` where there is none; it says which function is the cause, and why.
+
+    Examples
+    --------
+    >>> from operator import add
+    >>> recognize(lambda value: value, add, add).combiner.merge_value
+    Fold(operator='+', value=Argument(index=1), is_swapped=False, is_in_place=False)
+    >>> recognize(lambda value: value, add, print)
+    Traceback (most recent call last):
+        ...
+    ferroshuffle.bytecode.NotRecognized: `mergeCombiners` calls `print`, which is not recognised
+    """
+    try:
+        part = _Part(
+            create=_read("createCombiner", create_combiner, (VALUE,)),
+            merge_value=_read("mergeValue", merge_value, (COMBINER, VALUE)),
+            merge_combiners=_read("mergeCombiners", merge_combiners, (COMBINER, VALUE)),
+        )
+        combiner = _split(part)
+        states = list(_states(combiner))
+        of_values = _shared(part.create) | _shared(part.merge_value)
+        return Aggregate(
+            combiner,
+            changes_values=any(map(_changes_values, states)),
+            is_for_constant_values=VALUE in of_values,
+            is_for_constant_combiners=bool(of_values - {VALUE})
+            or bool(_shared(part.merge_combiners))
+            or any(map(_looks_at_changes, states)),
+        )
+    except RecursionError:
+        raise NotRecognized("the functions are nested too deep to be read") from None
+
+
+def _read(name: str, function: Callable[..., Any], arguments: Sequence[Argument]) -> Reading:
+    try:
+        reading = read(function, len(arguments))
+    except NotRecognized as refused:
+        raise NotRecognized(f"`{name}` {refused}") from None
+
+    def known(part: Expression) -> Expression:
+        return arguments[part.index] if isinstance(part, Argument) else _without_detour(part)
+
+    reading = _rewritten(reading, known)
+    if sum(map(_size, _roots(reading))) > MOST_PARTS:
+        raise NotRecognized(f"`{name}` computes too much to be worth it")
+    return reading
+
+
+def _size(whole: Expression) -> int:
+    """Return of how many parts an expression is, if one in two places is taken for two."""
+    sizes: dict[int, int] = {}
+
+    def size(part: Expression) -> int:
+        if id(part) not in sizes:
+            sizes[id(part)] = 1 + sum(map(size, part.parts()))
+        return sizes[id(part)]
+
+    return size(whole)
+
+
+def _without_detour(part: Expression) -> Expression:
+    """Return the item itself in place of an item of a tuple that is known."""
+    if not isinstance(part, Item) or not isinstance(part.index, Constant):
+        return part
+    items = _items(part.of)
+    at = part.index.value
+    if items is None or type(at) is not int or part.unpacked not in {None, len(items)}:
+        return part
+    # The others are left out, so it must not matter whether they are computed.
+    if at not in range(-len(items), len(items)) or not all(map(_cannot_fail, items)):
+        return part
+    return items[at]
+
+
+def _items(part: Expression) -> tuple[Expression, ...] | None:
+    """Return the items of a tuple that is built or constant."""
+    if isinstance(part, Build) and part.kind == "tuple":
+        return part.items
+    if isinstance(part, Constant) and type(part.value) is tuple:
+        return tuple(map(Constant, part.value))
+    return None
+
+
+def _cannot_fail(part: Expression) -> bool:
+    if isinstance(part, Build):
+        # The items of a set must have a hash, as constants do.
+        is_hashable = part.kind != "set" or all(isinstance(each, Constant) for each in part.items)
+        return is_hashable and all(map(_cannot_fail, part.items))
+    return isinstance(part, (Argument, Constant))
+
+
+def _rewritten(reading: Reading, rewrite: Callable[[Expression], Expression]) -> Reading:
+    """Return a reading with each part replaced, from the leaves on; what was one part stays one."""
+    done: dict[int, Expression] = {}
+
+    def rewritten(part: Expression) -> Expression:
+        if id(part) not in done:
+            held = {
+                field.name: _mapped(rewritten, getattr(part, field.name))
+                for field in dataclasses.fields(part)
+            }
+            done[id(part)] = rewrite(replace(part, **held))
+        return done[id(part)]
+
+    changes = tuple(
+        Method(rewritten(each.of), each.name, tuple(map(rewritten, each.arguments)))
+        for each in reading.changes
+    )
+    return Reading(changes, rewritten(reading.result))
+
+
+def _mapped(function: Callable[[Expression], Expression], held: Any) -> Any:
+    if isinstance(held, tuple):
+        return tuple(_mapped(function, each) for each in held)
+    return function(held) if isinstance(held, Expression) else held
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A combiner, or a field of one, as the three functions make it."""
+
+    create: Reading
+    merge_value: Reading
+    merge_combiners: Reading
+    #: Where it stands in a combiner, and in the other combiner.
+    own: Expression = COMBINER
+    other: Expression = VALUE
+
+    @property
+    def readings(self) -> tuple[Reading, Reading, Reading]:
+        return self.create, self.merge_value, self.merge_combiners
+
+
+def _split(part: _Part) -> State | Fields:
+    """Return a combiner as fields, if it is a tuple of some that do not look at each other."""
+    sizes = {size for each in part.readings for size in _sizes(each.result)}
+    if len(sizes) != 1 or sizes == {0}:
+        return _state(part)
+    [size] = sizes
+    plain = _with_plain_items(part, size)
+    create, merge_value, merge_combiners = (_division(r.result, size) for r in plain.readings)
+    fields = [
+        _field(plain, at, *items)
+        for at, items in enumerate(
+            zip(create.fields, merge_value.fields, merge_combiners.fields, strict=True)
+        )
+    ]
+    has_all_changes = all(
+        sum(len(r.changes) for r in readings) == len(whole.changes)
+        for whole, *readings in zip(plain.readings, *(f.readings for f in fields), strict=True)
+    )
+    is_combiner = all(each in (part.own, part.other) for each in merge_combiners.wholes)
+    if not has_all_changes or not is_combiner or not all(map(_is_alone, fields)):
+        return _state(part)
+    values = [each for each in (*create.wholes, *merge_value.wholes) if each != part.own]
+    return Fields(tuple(map(_split, fields)), tuple(values))
+
+
+def _sizes(part: Expression) -> set[int]:
+    """Return of how many fields the tuples are that a part builds."""
+    if isinstance(part, Conditional):
+        return _sizes(part.then) | _sizes(part.other)
+    items = _items(part)
+    return set() if items is None else {len(items)}
+
+
+@dataclass(frozen=True)
+class _Division:
+    """The fields of a tuple, and what it is as a whole where it is not built of them."""
+
+    fields: tuple[Expression, ...]
+    wholes: tuple[Expression, ...] = ()
+
+
+def _division(whole: Expression, size: int) -> _Division:
+    items = _items(whole)
+    if items is not None:
+        return _Division(items)
+    if isinstance(whole, Conditional):
+        then, other = _division(whole.then, size), _division(whole.other, size)
+        # If no field depends on the test, it must be kept nevertheless: it may fail.
+        if then.fields != other.fields:
+            fields = (
+                one if one == two else Conditional(whole.test, one, two)
+                for one, two in zip(then.fields, other.fields, strict=True)
+            )
+            return _Division(tuple(fields), (*then.wholes, *other.wholes))
+    return _Division(tuple(Item(whole, Constant(at)) for at in range(size)), (whole,))
+
+
+def _with_plain_items(part: _Part, size: int) -> _Part:
+    """Return the same with each item of a combiner of `size` fields spelt in one way."""
+
+    def plain_in(combiners: tuple[Expression, ...]) -> Callable[[Expression], Expression]:
+        def plain(each: Expression) -> Expression:
+            if not isinstance(each, Item) or not isinstance(each.index, Constant):
+                return each
+            at = each.index.value
+            is_field = type(at) is int and at in range(-size, size)
+            if not is_field or each.unpacked not in {None, size} or each.of not in combiners:
+                return each
+            return Item(each.of, Constant(at % size))
+
+        return plain
+
+    return replace(
+        part,
+        merge_value=_rewritten(part.merge_value, plain_in((part.own,))),
+        merge_combiners=_rewritten(part.merge_combiners, plain_in((part.own, part.other))),
+    )
+
+
+def _field(
+    part: _Part, at: int, create: Expression, merge_value: Expression, merge_combiners: Expression
+) -> _Part:
+    """Return the field `at` of a combiner that is a tuple, which these make."""
+    own = Item(part.own, Constant(at))
+
+    def of_own(reading: Reading) -> tuple[Method, ...]:
+        return tuple(each for each in reading.changes if _is_within(each.of, own))
+
+    return _Part(
+        Reading(tuple(each for each in part.create.changes if each.of is create), create),
+        Reading(of_own(part.merge_value), merge_value),
+        Reading(of_own(part.merge_combiners), merge_combiners),
+        own,
+        Item(part.other, Constant(at)),
+    )
+
+
+def _is_within(part: Expression, own: Expression) -> bool:
+    """Return whether a part is `own`, or an item of it at any depth."""
+    while part != own:
+        if not isinstance(part, Item):
+            return False
+        part = part.of
+    return True
+
+
+def _is_alone(part: _Part) -> bool:
+    """Return whether merging looks at no other field of the combiner."""
+    merging = (part.merge_value, part.merge_combiners)
+    return not any(_looks_at(each, COMBINER, part.own) for r in merging for each in _roots(r))
+
+
+def _roots(reading: Reading) -> tuple[Expression, ...]:
+    return (*reading.changes, reading.result)
+
+
+def _looks_at(part: Expression, what: Expression, but: Expression | None = None) -> bool:
+    """Return whether `what` is in a part, other than in `but`."""
+    return any(each == what for each in _all_parts(part, but))
+
+
+def _all_parts(part: Expression, but: Expression | None = None) -> Iterator[Expression]:
+    """Yield a part and those it is made of, each once, without `but` and what that is made of."""
+    seen: set[int] = set()
+    todo = [part]
+    while todo:
+        each = todo.pop()
+        if id(each) not in seen and (but is None or each != but):
+            seen.add(id(each))
+            yield each
+            todo.extend(each.parts())
+
+
+def _state(part: _Part) -> State:
+    """Return a combiner, or a field of one, that is merged as a whole."""
+
+    def own_to_combiner(each: Expression) -> Expression:
+        return COMBINER if each == part.own else each
+
+    create, first = _start(part.create)
+    return State(
+        create,
+        first,
+        _step("mergeValue", _rewritten(part.merge_value, own_to_combiner)),
+        _step("mergeCombiners", _rewritten(part.merge_combiners, own_to_combiner)),
+    )
+
+
+def _start(reading: Reading) -> tuple[Expression, Step]:
+    """Return what a combiner is at first, and what is done to it then."""
+    created = reading.result
+    if isinstance(created, Operation) and created.operator in _IN_PLACE:
+        left, right = created.operands
+        if isinstance(left, Build) and not reading.changes and not _has(right, left):
+            return left, Fold(created.operator[0], right, is_in_place=True)
+    if not reading.changes:
+        return created, Keep()
+    if len(reading.changes) == 1 and isinstance(created, Build):
+        [change] = reading.changes
+        if change.of is created and not any(_has(each, created) for each in change.arguments):
+            return created, _change(change)
+    raise NotRecognized("`createCombiner` changes something in a way that is not recognised")
+
+
+def _has(part: Expression, what: Expression) -> bool:
+    return any(each is what for each in _all_parts(part))
+
+
+def _change(change: Method) -> Fold:
+    if len(change.arguments) != 1:
+        raise NotRecognized(
+            f"`{change.name}` is called with {len(change.arguments)} arguments, "
+            "which is not recognised"
+        )
+    return Fold(change.name, change.arguments[0], is_in_place=True)
+
+
+def _step(name: str, reading: Reading) -> Step:
+    """Return what a reading makes of `COMBINER`."""
+    if not reading.changes:
+        return _pure_step(reading.result)
+    if len(reading.changes) == 1 and reading.result == COMBINER:
+        [change] = reading.changes
+        if change.of == COMBINER and not any(map(_looks_at_combiner, change.arguments)):
+            return _change(change)
+    raise NotRecognized(f"`{name}` changes something in a way that is not recognised")
+
+
+def _looks_at_combiner(part: Expression) -> bool:
+    return _looks_at(part, COMBINER)
+
+
+def _pure_step(result: Expression) -> Step:
+    if result == COMBINER:
+        return Keep()
+    if not _looks_at_combiner(result):
+        return Take(result)
+    if isinstance(result, Operation) and result.operator in _FOLDING | _IN_PLACE:
+        in_place = result.operator in _IN_PLACE
+        return _fold(result.operator[0], result.operands, in_place) or Compute(result)
+    if isinstance(result, Method) and result.name in PURE_METHODS:
+        return _fold(result.name, (result.of, *result.arguments), False) or Compute(result)
+    if isinstance(result, Call) and result.name in {"max", "min"} and len(result.arguments) == 2:
+        # Of two that are equal, the first.
+        first, second = result.arguments
+        spelt = ">" if result.name == "max" else "<"
+        return _choice(Conditional(Operation(spelt, (second, first)), second, first), result)
+    if isinstance(result, Conditional):
+        return _choice(result, result)
+    return Compute(result)
+
+
+def _fold(operator: str, operands: tuple[Expression, ...], is_in_place: bool) -> Step | None:
+    if len(operands) != 2:
+        return None
+    left, right = operands
+    if left == COMBINER and not _looks_at_combiner(right):
+        return Fold(operator, right, False, is_in_place)
+    if right == COMBINER and not _looks_at_combiner(left):
+        return Fold(operator, left, True, is_in_place)
+    return None
+
+
+def _choice(choice: Conditional, result: Expression) -> Step:
+    for kept, taken, keeps in (
+        (choice.then, choice.other, True),
+        (choice.other, choice.then, False),
+    ):
+        if kept == COMBINER and not _looks_at_combiner(taken):
+            return Choose(_with_combiner_on_the_left(choice.test), keeps, taken)
+    return Compute(result)
+
+
+def _with_combiner_on_the_left(test: Expression) -> Expression:
+    if not isinstance(test, Operation) or test.operator not in _MIRRORED:
+        return test
+    left, right = test.operands
+    if _looks_at_combiner(left) or not _looks_at_combiner(right):
+        return test
+    return Operation(_MIRRORED[test.operator], (right, left))
+
+
+def _states(combiner: State | Fields) -> Iterator[State]:
+    if isinstance(combiner, State):
+        yield combiner
+    else:
+        for each in combiner.fields:
+            yield from _states(each)
+
+
+def _expressions(state: State) -> Iterator[Expression]:
+    for step in (state, state.first, state.merge_value, state.merge_combiners):
+        for held in vars(step).values():
+            if isinstance(held, Expression):
+                yield held
+
+
+def _changes_values(state: State) -> bool:
+    """Return whether a combiner that is changed may be an object that came with a value."""
+    steps = (state.merge_value, state.merge_combiners)
+    if not any(isinstance(each, Fold) and each.is_in_place for each in steps):
+        return False
+    return any(map(_may_be_of_value, (state.create, *_results(state.merge_value))))
+
+
+def _results(step: Step) -> Iterator[Expression]:
+    """Yield what a combiner may become that is not what it was."""
+    if isinstance(step, (Take, Choose)) or (isinstance(step, Fold) and step.is_swapped):
+        yield step.value
+    elif isinstance(step, Compute):
+        yield step.result
+
+
+def _may_be_of_value(part: Expression) -> bool:
+    """Return whether a part may be an object that is in the value, and not a new one."""
+    if isinstance(part, (Argument, Item)):
+        return _looks_at(part, VALUE)
+    if isinstance(part, Conditional):
+        return _may_be_of_value(part.then) or _may_be_of_value(part.other)
+    if isinstance(part, Call):
+        return any(map(_may_be_of_value, part.arguments))
+    if isinstance(part, Operation) and part.operator in _IN_PLACE:
+        return _may_be_of_value(part.operands[0])
+    return False
+
+
+def _looks_at_changes(state: State) -> bool:
+    """Return whether something may be changed in the middle of an expression, and looked at."""
+    return any(
+        isinstance(each, Operation) and each.operator in _IN_PLACE
+        for expression in _expressions(state)
+        for each in _all_parts(expression)
+    )
+
+
+def _shared(reading: Reading) -> set[Expression]:
+    """Return what may be in two places of what a function makes: arguments, and what is new."""
+    shared: set[Expression] = set()
+    places: list[tuple[Argument, tuple[Any, ...]]] = []
+    seen: set[int] = set()
+    todo = [reading.result, *(each for change in reading.changes for each in change.arguments)]
+    while todo:
+        each = todo.pop()
+        place = _place(each)
+        if place is not None:
+            shared.update(place[0] for other in places if _overlap(place, other))
+            places.append(place)
+        elif isinstance(each, Operation) and each.operator not in _FOLDING | _IN_PLACE:
+            continue  # True or False
+        elif id(each) in seen:
+            shared.add(each)
+        elif not isinstance(each, Constant):
+            seen.add(id(each))
+            todo.extend(_held(each))
+    return shared
+
+
+def _held(part: Expression) -> Sequence[Expression]:
+    """Return what an object may hold that a part makes, as often as it may."""
+    if isinstance(part, Conditional):
+        return part.then, part.other
+    if isinstance(part, Operation) and part.operator[0] == "*":
+        return part.operands * 2
+    return part.parts()
+
+
+def _place(part: Expression) -> tuple[Argument, tuple[Any, ...]] | None:
+    """Return which argument a part is in, and at which indices, as far as they are told apart."""
+    if isinstance(part, Argument):
+        return part, ()
+    place = _place(part.of) if isinstance(part, Item) else None
+    if place is None or not isinstance(part, Item) or not isinstance(part.index, Constant):
+        return None
+    argument, indices = place
+    return argument, (*indices, part.index.value)
+
+
+def _overlap(
+    one: tuple[Argument, tuple[Any, ...]], other: tuple[Argument, tuple[Any, ...]]
+) -> bool:
+    """Return whether one place may be the other, or within it."""
+    if one[0] != other[0]:
+        return False
+    # Only counted from the same end are two indices surely of two items.
+    apart = (
+        type(first) is type(second) is int and first != second and (first < 0) == (second < 0)
+        for first, second in zip(one[1], other[1], strict=False)
+    )
+    return not any(apart)
