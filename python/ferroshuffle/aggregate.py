@@ -4,8 +4,16 @@ An aggregate says how combiners start, how a value is merged into one, and how t
 expressions have two arguments: `COMBINER`, which is the combiner or the field of it that they are
 about, and `VALUE`, which is the whole value, or in `merge_combiners` the whole other combiner.
 
-It holds where the values are of types that columns are made of, and the types are such that each
-step succeeds; for anything else, and wherever a step fails, the user's functions are to be called.
+It does not hold for everything. What follows is outside; there the user's functions are to be
+called, with the combiner as it was before the step, in all its fields:
+
+- objects of other types than ``int``, ``float``, ``bool``, ``str``, ``bytes``, ``None``, ``tuple``,
+  ``list`` and ``set``, of these exactly;
+- whatever makes a step fail;
+- an operator in place, such as ``+=``, within an expression, if its left operand is a list or set;
+- a `Fold` of a list or set with anything but another of its own type, or by a method, an item;
+- unpacking, or a list made longer by, anything but a tuple or list: the order of a set is its own;
+- comparing tuples, lists or sets in which there is a nan, since that goes by which object it is.
 """
 
 from __future__ import annotations
@@ -39,7 +47,7 @@ class Fold(Step):
     """It becomes ``COMBINER operator value``, or ``value operator COMBINER`` if `is_swapped`.
 
     `operator` is one of ``+ - * & | ^``, or the name of a method that the left operand is asked
-    for. If `is_in_place`, the left operand itself is what is changed, where it can be.
+    for. If `is_in_place`, the combiner itself is what is changed, where it is a list or set.
     """
 
     operator: str
@@ -52,8 +60,9 @@ class Fold(Step):
 class Choose(Step):
     """It stays where the truth of `test` is `keeps`, and becomes `value` where it is not.
 
-    ``max`` and ``min`` are this, and ``or`` and ``and``. In a comparison the combiner is on the
-    left, unless both sides look at it.
+    ``max`` and ``min`` are this, and ``or`` and ``and``. If `test` is a comparison (``<``, ``<=``,
+    ``>``, ``>=``, ``==``, ``!=``) of which one side looks at the combiner, that is the left one. It
+    is neither ``is not`` nor ``not in``.
     """
 
     test: Expression
@@ -85,8 +94,8 @@ class State:
 class Fields:
     """A combiner, or a field of one, that is a tuple of fields, each merged by itself.
 
-    `values` are what becomes this tuple as it is: the value, or parts of it. The aggregate holds
-    for values of which each of these is a tuple of exactly so many fields.
+    `values` are what becomes this tuple as it is: the value, or parts of it. Values are outside if
+    one of these is anything but a tuple of exactly so many fields; so are other combiners.
     """
 
     fields: tuple[State | Fields, ...]
@@ -97,13 +106,12 @@ class Fields:
 class Aggregate:
     """What three functions make together.
 
-    If `changes_values`, objects that came as values are changed, if they can be; it holds where
-    nobody else sees them, as when they have just been read. Combiners that are given to be merged
-    are changed wherever `merge_combiners` has a step in place.
+    If `changes_values`, lists and sets that came as values are changed. It holds for those that
+    nobody else sees, each of which came once, such as columns that have just been read.
+    Where combiners are merged, those that are given are changed by a `Fold` in place.
 
-    Where one object that came with a value may get into two places, the aggregate holds for values
-    in which nothing can change: `is_for_constant_values`. Where one that was made on the way may,
-    or may be changed and looked at, it holds for such combiners: `is_for_constant_combiners`.
+    If `is_for_constant_values`, values in which there is a list or set are outside, since one
+    object may get into two places; if `is_for_constant_combiners`, such combiners are, at any time.
     """
 
     combiner: State | Fields

@@ -218,7 +218,7 @@ class _Reader:
         spelt = next((o for known, o in _OPERATORS.items() if known is function), None)
         if spelt is not None and len(arguments) == 2:
             return _computed(Operation(spelt, arguments), path)
-        if function is _BUILTINS.get(name):
+        if name in _BUILTINS and function is _BUILTINS[name]:
             if len(arguments) < 2 and name in {"max", "min"}:
                 _refuse(f"calls `{name}` with one argument, which is not recognised")
             return _computed(Call(name, arguments), path)
@@ -264,9 +264,17 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _is_immutable(value: Any) -> bool:
-    if type(value) in {tuple, frozenset}:
-        return all(map(_is_immutable, value))
-    return type(value) in _IMMUTABLE
+    seen: set[int] = set()
+    todo = [value]
+    while todo:
+        each = todo.pop()
+        if type(each) in {tuple, frozenset}:
+            if id(each) not in seen:
+                seen.add(id(each))
+                todo.extend(each)
+        elif type(each) not in _IMMUTABLE:
+            return False
+    return True
 
 
 def _copied(cell: _Cell, path: _Path) -> tuple[Expression, _Path]:
@@ -350,9 +358,16 @@ def _enclosed() -> Callable[[], Any]:
 _HOLDERS_OF_OWN = min(_holders(_enclosed().__closure__ or (), 0), 2)
 
 
+def _instructions(code: types.CodeType) -> list[dis.Instruction]:
+    try:
+        return list(dis.get_instructions(code))
+    except ValueError:  # from writing out the constants
+        _refuse("has an integer in it with too many digits")
+
+
 def _rebinds(code: types.CodeType, name: str) -> bool:
     """Return whether a function, or one within it, sets a variable of an enclosing one."""
-    for step in dis.get_instructions(code):
+    for step in _instructions(code):
         if step.opname in {"STORE_DEREF", "DELETE_DEREF"} and step.argval == name:
             return True
     return any(_rebinds(each, name) for each in code.co_consts if isinstance(each, types.CodeType))
@@ -371,7 +386,7 @@ class _Frame:
             _refuse(f"makes a function of its own that uses `{code.co_cellvars[0]}`")
         self.instructions: list[dis.Instruction] = []
         self.places: dict[int, int] = {}
-        for each in dis.get_instructions(code):
+        for each in _instructions(code):
             # A jump may lead to the prefix of an instruction: it is the place of that one.
             self.places[each.offset] = len(self.instructions)
             if each.opname != "EXTENDED_ARG":

@@ -42,23 +42,35 @@ class Argument(Expression):
 
 @dataclass(frozen=True, eq=False)
 class Constant(Expression):
-    """A value that is the same in each call. Equal to another of the same type and repr only."""
+    """A value that is the same in each call. Equal only to one that nothing tells from it."""
 
     value: Any
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Constant):
             return NotImplemented
-        mine, theirs = self.value, other.value
-        return mine is theirs or (type(mine) is type(theirs) and repr(mine) == repr(theirs))
+        return _is_same(self.value, other.value)
 
     def __hash__(self) -> int:
         return hash(type(self.value))
 
 
+def _is_same(one: Any, other: Any) -> bool:
+    if one is other or type(one) is not type(other):
+        return one is other
+    if type(one) is tuple:
+        return len(one) == len(other) and all(map(_is_same, one, other))
+    if type(one) is float:
+        return bool(one == other) and one.hex() == other.hex()
+    return type(one) in {int, str, bytes} and bool(one == other)
+
+
 @dataclass(frozen=True)
 class Item(Expression):
-    """``of[index]``; where `of` is unpacked to `unpacked` names, it has exactly so many items."""
+    """``of[index]``; where `of` is unpacked to `unpacked` names, it has exactly so many items.
+
+    What is unpacked may be anything that can be iterated, of which this is the item at `index`.
+    """
 
     of: Expression
     index: Expression

@@ -7,7 +7,7 @@ is a tuple is made of fields that do not look at each other, and which step each
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -47,6 +47,7 @@ MOST_PARTS = 2000
 
 _FOLDING = frozenset("+-*&|^")
 _IN_PLACE = frozenset(f"{each}=" for each in _FOLDING)
+_INVERTED = {"is not": "is", "not in": "in"}
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
 
 
@@ -70,21 +71,20 @@ def recognize(
     ferroshuffle.bytecode.NotRecognized: `mergeCombiners` calls `print`, which is not recognised
     """
     try:
+        create = _read("createCombiner", create_combiner, (VALUE,))
         part = _Part(
-            create=_read("createCombiner", create_combiner, (VALUE,)),
-            merge_value=_read("mergeValue", merge_value, (COMBINER, VALUE)),
-            merge_combiners=_read("mergeCombiners", merge_combiners, (COMBINER, VALUE)),
+            create,
+            _read("mergeValue", merge_value, (COMBINER, VALUE)),
+            _read("mergeCombiners", merge_combiners, (COMBINER, VALUE)),
+            frozenset(_reused(create)),
         )
         combiner = _split(part)
-        states = list(_states(combiner))
         of_values = _shared(part.create) | _shared(part.merge_value)
         return Aggregate(
             combiner,
-            changes_values=any(map(_changes_values, states)),
+            changes_values=any(map(_changes_values, _states(combiner))),
             is_for_constant_values=VALUE in of_values,
-            is_for_constant_combiners=bool(of_values - {VALUE})
-            or bool(_shared(part.merge_combiners))
-            or any(map(_looks_at_changes, states)),
+            is_for_constant_combiners=bool(of_values - {VALUE} | _shared(part.merge_combiners)),
         )
     except RecursionError:
         raise NotRecognized("the functions are nested too deep to be read") from None
@@ -95,14 +95,26 @@ def _read(name: str, function: Callable[..., Any], arguments: Sequence[Argument]
         reading = read(function, len(arguments))
     except NotRecognized as refused:
         raise NotRecognized(f"`{name}` {refused}") from None
+    if sum(map(_size, _roots(reading))) > MOST_PARTS:
+        raise NotRecognized(f"`{name}` computes too much to be worth it")
+    for each in _roots(reading):
+        if any(map(_asks_which_object, _all_parts(each))):
+            raise NotRecognized(f"`{name}` asks whether two objects are one, by `is`")
 
     def known(part: Expression) -> Expression:
         return arguments[part.index] if isinstance(part, Argument) else _without_detour(part)
 
-    reading = _rewritten(reading, known)
-    if sum(map(_size, _roots(reading))) > MOST_PARTS:
-        raise NotRecognized(f"`{name}` computes too much to be worth it")
-    return reading
+    return _rewritten(reading, known)
+
+
+def _asks_which_object(part: Expression) -> bool:
+    """Return whether a part tells equal objects apart, which are one in a column."""
+    if not isinstance(part, Operation) or part.operator not in {"is", "is not"}:
+        return False
+    return not any(
+        isinstance(each, Constant) and any(each.value is one for one in (None, True, False))
+        for each in part.operands
+    )
 
 
 def _size(whole: Expression) -> int:
@@ -111,7 +123,8 @@ def _size(whole: Expression) -> int:
 
     def size(part: Expression) -> int:
         if id(part) not in sizes:
-            sizes[id(part)] = 1 + sum(map(size, part.parts()))
+            items = _items(part) if isinstance(part, Constant) else part.parts()
+            sizes[id(part)] = 1 + sum(map(size, items or ()))
         return sizes[id(part)]
 
     return size(whole)
@@ -181,6 +194,8 @@ class _Part:
     create: Reading
     merge_value: Reading
     merge_combiners: Reading
+    #: What `create` of the whole combiner looks at more than once.
+    reused: frozenset[int]
     #: Where it stands in a combiner, and in the other combiner.
     own: Expression = COMBINER
     other: Expression = VALUE
@@ -209,9 +224,11 @@ def _split(part: _Part) -> State | Fields:
         for whole, *readings in zip(plain.readings, *(f.readings for f in fields), strict=True)
     )
     is_combiner = all(each in (part.own, part.other) for each in merge_combiners.wholes)
-    if not has_all_changes or not is_combiner or not all(map(_is_alone, fields)):
-        return _state(part)
     values = [each for each in (*create.wholes, *merge_value.wholes) if each != part.own]
+    if not has_all_changes or not is_combiner or any(map(_looks_at_combiner, values)):
+        return _state(part)
+    if not all(map(_is_alone, fields)):
+        return _state(part)
     return Fields(tuple(map(_split, fields)), tuple(values))
 
 
@@ -275,13 +292,17 @@ def _field(
     """Return the field `at` of a combiner that is a tuple, which these make."""
     own = Item(part.own, Constant(at))
 
+    within = list(_all_parts(create))
+    of_created = (each for each in part.create.changes if any(each.of is one for one in within))
+
     def of_own(reading: Reading) -> tuple[Method, ...]:
         return tuple(each for each in reading.changes if _is_within(each.of, own))
 
     return _Part(
-        Reading(tuple(each for each in part.create.changes if each.of is create), create),
+        Reading(tuple(of_created), create),
         Reading(of_own(part.merge_value), merge_value),
         Reading(of_own(part.merge_combiners), merge_combiners),
+        part.reused,
         own,
         Item(part.other, Constant(at)),
     )
@@ -323,39 +344,49 @@ def _all_parts(part: Expression, but: Expression | None = None) -> Iterator[Expr
             todo.extend(each.parts())
 
 
+def _reused(create: Reading) -> Iterator[int]:
+    """Yield which parts are looked at more than once."""
+    roots = [create.result, *(each for change in create.changes for each in change.arguments)]
+    holders = {id(each): each for root in roots for each in _all_parts(root)}
+    seen: set[int] = set()
+    for each in (*roots, *(part for holder in holders.values() for part in holder.parts())):
+        if id(each) in seen:
+            yield id(each)
+        seen.add(id(each))
+
+
 def _state(part: _Part) -> State:
     """Return a combiner, or a field of one, that is merged as a whole."""
+    # Not at once to COMBINER: an item of it might then look like the field itself.
+    field = Argument(-1)
 
-    def own_to_combiner(each: Expression) -> Expression:
-        return COMBINER if each == part.own else each
+    def alone(reading: Reading) -> Reading:
+        apart = _rewritten(reading, lambda each: field if each == part.own else each)
+        return _rewritten(apart, lambda each: COMBINER if each == field else each)
 
-    create, first = _start(part.create)
+    create, first = _start(part.create, part.reused)
     return State(
         create,
         first,
-        _step("mergeValue", _rewritten(part.merge_value, own_to_combiner)),
-        _step("mergeCombiners", _rewritten(part.merge_combiners, own_to_combiner)),
+        _step("mergeValue", alone(part.merge_value)),
+        _step("mergeCombiners", alone(part.merge_combiners)),
     )
 
 
-def _start(reading: Reading) -> tuple[Expression, Step]:
+def _start(reading: Reading, reused: Container[int]) -> tuple[Expression, Step]:
     """Return what a combiner is at first, and what is done to it then."""
     created = reading.result
     if isinstance(created, Operation) and created.operator in _IN_PLACE:
         left, right = created.operands
-        if isinstance(left, Build) and not reading.changes and not _has(right, left):
+        if isinstance(left, Build) and id(left) not in reused and not reading.changes:
             return left, Fold(created.operator[0], right, is_in_place=True)
     if not reading.changes:
         return created, Keep()
-    if len(reading.changes) == 1 and isinstance(created, Build):
+    if len(reading.changes) == 1 and isinstance(created, Build) and id(created) not in reused:
         [change] = reading.changes
-        if change.of is created and not any(_has(each, created) for each in change.arguments):
+        if change.of is created:
             return created, _change(change)
     raise NotRecognized("`createCombiner` changes something in a way that is not recognised")
-
-
-def _has(part: Expression, what: Expression) -> bool:
-    return any(each is what for each in _all_parts(part))
 
 
 def _change(change: Method) -> Fold:
@@ -408,8 +439,9 @@ def _fold(operator: str, operands: tuple[Expression, ...], is_in_place: bool) ->
     left, right = operands
     if left == COMBINER and not _looks_at_combiner(right):
         return Fold(operator, right, False, is_in_place)
-    if right == COMBINER and not _looks_at_combiner(left):
-        return Fold(operator, left, True, is_in_place)
+    # In place it would change the value.
+    if right == COMBINER and not _looks_at_combiner(left) and not is_in_place:
+        return Fold(operator, left, True)
     return None
 
 
@@ -419,17 +451,20 @@ def _choice(choice: Conditional, result: Expression) -> Step:
         (choice.other, choice.then, False),
     ):
         if kept == COMBINER and not _looks_at_combiner(taken):
-            return Choose(_with_combiner_on_the_left(choice.test), keeps, taken)
+            return _plain_choice(choice.test, keeps, taken)
     return Compute(result)
 
 
-def _with_combiner_on_the_left(test: Expression) -> Expression:
-    if not isinstance(test, Operation) or test.operator not in _MIRRORED:
-        return test
-    left, right = test.operands
-    if _looks_at_combiner(left) or not _looks_at_combiner(right):
-        return test
-    return Operation(_MIRRORED[test.operator], (right, left))
+def _plain_choice(test: Expression, keeps: bool, value: Expression) -> Choose:
+    """Return a choice with its test spelt in one way."""
+    if isinstance(test, Operation) and test.operator in _INVERTED:
+        inverted = Operation(_INVERTED[test.operator], test.operands)
+        return Choose(inverted, not keeps, value)
+    if isinstance(test, Operation) and test.operator in _MIRRORED:
+        left, right = test.operands
+        if _looks_at_combiner(right) and not _looks_at_combiner(left):
+            return Choose(Operation(_MIRRORED[test.operator], (right, left)), keeps, value)
+    return Choose(test, keeps, value)
 
 
 def _states(combiner: State | Fields) -> Iterator[State]:
@@ -438,13 +473,6 @@ def _states(combiner: State | Fields) -> Iterator[State]:
     else:
         for each in combiner.fields:
             yield from _states(each)
-
-
-def _expressions(state: State) -> Iterator[Expression]:
-    for step in (state, state.first, state.merge_value, state.merge_combiners):
-        for held in vars(step).values():
-            if isinstance(held, Expression):
-                yield held
 
 
 def _changes_values(state: State) -> bool:
@@ -456,33 +484,22 @@ def _changes_values(state: State) -> bool:
 
 
 def _results(step: Step) -> Iterator[Expression]:
-    """Yield what a combiner may become that is not what it was."""
-    if isinstance(step, (Take, Choose)) or (isinstance(step, Fold) and step.is_swapped):
+    """Yield what a combiner may become that is neither new nor what it was."""
+    if isinstance(step, (Take, Choose)):
         yield step.value
     elif isinstance(step, Compute):
         yield step.result
 
 
 def _may_be_of_value(part: Expression) -> bool:
-    """Return whether a part may be an object that is in the value, and not a new one."""
-    if isinstance(part, (Argument, Item)):
-        return _looks_at(part, VALUE)
+    """Return whether a part may be an object that came with a value, and not a new one."""
+    if isinstance(part, Item):
+        return True  # of a combiner, too: there are values in it
     if isinstance(part, Conditional):
         return _may_be_of_value(part.then) or _may_be_of_value(part.other)
     if isinstance(part, Call):
         return any(map(_may_be_of_value, part.arguments))
-    if isinstance(part, Operation) and part.operator in _IN_PLACE:
-        return _may_be_of_value(part.operands[0])
-    return False
-
-
-def _looks_at_changes(state: State) -> bool:
-    """Return whether something may be changed in the middle of an expression, and looked at."""
-    return any(
-        isinstance(each, Operation) and each.operator in _IN_PLACE
-        for expression in _expressions(state)
-        for each in _all_parts(expression)
-    )
+    return part == VALUE
 
 
 def _shared(reading: Reading) -> set[Expression]:

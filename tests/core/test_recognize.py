@@ -54,9 +54,24 @@ def _check_values(part: g.Fields, value: Any) -> None:
             raise OutsideError
 
 
+class InColumns(Run):
+    """Evaluates as on columns: what may be changed in the middle of an expression is outside."""
+
+    def compute(self, node: e.Expression) -> Any:
+        if isinstance(node, e.Operation) and node.operator in {f"{each}=" for each in NEW}:
+            self.check(not isinstance(self.value(node.operands[0]), (list, set)))
+        if isinstance(node, e.Item) and node.unpacked is not None:
+            self.check(isinstance(self.value(node.of), (tuple, list)))
+        return super().compute(node)
+
+    def check(self, is_inside: bool) -> None:
+        if not is_inside:
+            raise OutsideError
+
+
 def evaluated(expression: e.Expression, combiner: Any, value: Any) -> Any:
     """Return the value of an expression, which is nobody else's, as what is in columns is."""
-    return copy.deepcopy(Run((combiner, value)).value(expression))
+    return copy.deepcopy(InColumns((combiner, value)).value(expression))
 
 
 def stepped(step: g.Step, combiner: Any, value: Any) -> Any:
@@ -89,8 +104,14 @@ NEW = {
 }
 
 
+ITEM_METHODS = {"append", "add"}
+
+
 def folded(step: g.Fold, combiner: Any, value: Any) -> Any:
     left, right = (value, combiner) if step.is_swapped else (combiner, value)
+    is_container = isinstance(left, (list, set)) or isinstance(right, (list, set))
+    if is_container and step.operator not in ITEM_METHODS and type(left) is not type(right):
+        raise OutsideError
     if step.operator in NEW:
         return (IN_PLACE if step.is_in_place else NEW)[step.operator](left, right)
     returned = getattr(left, step.operator)(right)
@@ -213,7 +234,8 @@ def bodies(draw: st.DrawFn, size: int, values: list[list[str]]) -> list[str]:
         elif kind == "fold":
             results.append(f"{own[-1]} + {draw(expressions(value, 1))}")
         elif kind == "any":
-            results.append(draw(expressions([*own, *value], 2)))
+            items = [f"{own[0]}[{draw(st.integers(-1, 1))}]"]
+            results.append(draw(expressions([*own, *items, *value], 2)))
         else:
             results.append(own[0])
     if not size:
@@ -333,6 +355,10 @@ def _older(a: Any, b: Any) -> Any:
     return b
 
 
+def _sums(a: Any, b: Any) -> Any:
+    return a[0] + b[0], a[1] + b[1]
+
+
 def _statistics(c: Any, v: float) -> Any:
     count, total, smallest, largest = c
     return count + 1, total + v, min(smallest, v), v if v > largest else largest
@@ -376,6 +402,12 @@ SETS: Shares = [[{1}, {2, 3}], [set(), {1}]]
         (reducing(lambda a, b: max(b, a)), INTS, "keep if >"),
         (reducing(lambda a, b: a if a > b else b), INTS, "keep if >"),
         (reducing(lambda a, b: a if a[1] > b[1] else b), PAIRS, "keep if >"),
+        (reducing(lambda a, b: a if b == a else b), INTS, "keep if =="),
+        (reducing(lambda a, b: a if b != a else b), INTS, "keep if !="),
+        (reducing(lambda a, b: b if a is None else a), INTS, "take if is"),
+        (reducing(lambda a, b: a if a is not None else b), INTS, "take if is"),
+        (reducing(lambda a, b: a if a not in ("x", "y") else b), TEXTS, "take if in"),
+        (reducing(lambda a, b: a if b is not True and b is not False else b), INTS, "compute"),
         (reducing(_older), PAIRS, "keep if <="),
         (reducing(lambda a, _: a), INTS, "keep"),
         (reducing(lambda _, b: b), INTS, "take"),
@@ -472,6 +504,10 @@ def test_values_that_are_no_tuples_of_so_many_fields_are_outside(value: Any) -> 
         ((lambda v: [v], _appended, _extended), False),
         ((lambda v: v[0], _extended, _extended), True),
         ((lambda v: v if v else [], _extended, _extended), True),
+        ((lambda v: [] if v else v, _extended, _extended), True),
+        ((lambda v: max(v, []), _extended, _extended), True),
+        ((lambda v: (v, 0), lambda c, v: c[0].extend(v) or c, _sums), True),
+        ((lambda v: ([v], 0), lambda c, v: c[0].extend(v) or c, _sums), False),
         ((lambda v: v + [], _extended, _extended), False),
         ((lambda v: [], lambda c, v: v, _extended), True),
         ((lambda v: (v, 0), lambda c, v: (c[0].extend(v) or c[0], c[1]), max), None),
@@ -534,7 +570,11 @@ def test_objects_in_two_places_are_told(
         ((same, lambda a, b: b.append(a) or b, max), "`mergeValue` changes something"),
         ((same, max, lambda a, b: a.extend(b)), "`mergeCombiners` changes something"),
         ((lambda v: v.append(1) or v, max, max), "`createCombiner` changes something"),
-        ((same, max, lambda a, b: a.update(b, b) or a), "2 arguments"),
+        ((same, max, lambda a, b: a.update(b, b) or a), "with 2 arguments, which is not recog"),
+        ((same, lambda c, v: v.append(1) or c, max), "`mergeValue` changes something"),
+        ((same, lambda c, v: c.append(len(c)) or c, max), "`mergeValue` changes something"),
+        ((lambda v: ([v], 0), lambda c, v: c[2].append(v) or (c[0], c[1]), _sums), "changes"),
+        ((lambda v: ([v], 0), _sums, lambda a, b: a[2].append(1) or (a[0], a[1])), "changes"),
         ((same, DOUBLED, max), "too much"),
         ((same, lambda a, b: {**a, **b}, max), "`mergeValue` does something"),
     ],
@@ -555,3 +595,220 @@ def test_functions_nested_too_deep_for_the_stack_are_refused() -> None:
                 recognize(*reducing(defined("merge", "a, b", [f"return {'-' * 90}(a + b)"])))
 
     deep(sys.getrecursionlimit() - len(inspect.stack(0)) - 60)
+
+
+def _with_list(v: Any) -> Any:
+    x: list[Any] = []
+    x.append(v)
+    return x, v in x
+
+
+def _with_longer_list(v: Any) -> Any:
+    x: list[Any] = []
+    y = x
+    y += v
+    return len(y), len(x)
+
+
+def _with_both_lists(v: Any) -> Any:
+    x: list[Any] = []
+    y = x
+    y += v
+    return y, len(x)
+
+
+def _with_longer_value(c: Any, v: Any) -> Any:
+    v += [0]
+    return c[0] + len(v), c[1] + len(v)
+
+
+def _with_longer_other(a: Any, b: Any) -> Any:
+    x = b[0]
+    x += a[0]
+    return x, b[0] == [2]
+
+
+def _first(a: Any, _: Any) -> Any:
+    return a
+
+
+def _keep_smaller(c: Any, v: Any) -> Any:
+    return c[0] if c[0][0] <= v[0] else v, c[1] + 1
+
+
+def _keep_smaller_combiner(a: Any, b: Any) -> Any:
+    return a[0] if a[0][0] <= b[0][0] else b[0], a[1] + b[1]
+
+
+@pytest.mark.parametrize(
+    ("functions", "shares"),
+    [
+        ((lambda v: (v, 1), _keep_smaller, _keep_smaller_combiner), [["ab", "a", "b"], ["ac"]]),
+        ((lambda v: (v, 1), lambda c, v: (c[0][0], c[1]), _first), [["ab", "c"]]),
+        ((lambda v: (1, v), lambda c, v: (c[0], c[1][1]), _first), [["abc", "c"]]),
+        (((lambda v: (0, 0)), _with_longer_value, _sums), [[[1], [2]], [[3]]]),
+        ((len, lambda c, v: c + len(operator.iadd(v, [1])), operator.add), [[[1], [2]], [[3]]]),
+        ((lambda v: ([v], False), _first, _with_longer_other), [[1], [2]]),
+        ((_with_longer_list, _first, _first), [[[1], [2]], [[3]]]),
+        ((_with_both_lists, _first, _first), [[[1], [2]], [[3]]]),
+        ((lambda v: [v], lambda c, v: c[0], _extended), [[[1], [2]], [[3]]]),
+        ((lambda v: (v,), lambda c, v: c[0], _first), [[1, 2]]),
+        (
+            (
+                lambda v: (v[0], False),
+                lambda c, v: (operator.iadd(v[0], c[0]), v[0] == [2]),
+                _first,
+            ),
+            [[([1], 0), ([2], 0)]],
+        ),
+    ],
+)
+def test_what_was_once_taken_for_something_else_is_not(
+    functions: Functions, shares: Shares
+) -> None:
+    holds(functions, shares)
+
+
+def test_a_field_is_not_mistaken_for_an_item_of_it() -> None:
+    functions = lambda v: (v, 1), _keep_smaller, _keep_smaller_combiner
+    combiner = recognize(*functions).combiner
+    assert told(combiner) == "(keep if <=, c + x)"
+    assert holds(functions, [["ab", "a", "b"], ["ac"]])
+
+
+@pytest.mark.parametrize(
+    ("functions", "reason"),
+    [
+        ((_with_list, _first, _first), "`createCombiner` changes something"),
+        ((same, None, max), "`mergeValue` calls `NoneType`"),
+        ((same, defined("merge", "c, v", [f"return c + 0x{'f' * 5000}"]), max), "too many digits"),
+        ((same, lambda c, v, n=1000: v is n, max), "`mergeValue` asks whether two objects are one"),
+        ((same, lambda c, v: c is v, max), "`mergeValue` asks whether two objects are one"),
+        ((defined("create", "v", [*["v = v, v"] * 60, "return v[0]"]), max, max), "too much"),
+    ],
+)
+def test_what_could_be_taken_wrongly_is_refused(functions: Any, reason: str) -> None:
+    with pytest.raises(NotRecognized, match=reason):
+        recognize(*functions)
+
+
+def test_constants_are_told_apart_whatever_they_are() -> None:
+    huge = 1 << 20_000  # too many digits to be written out
+
+    def merge(c: Any, v: Any, one: int = huge, other: int = 2 * huge) -> Any:
+        return (c[0], c[1] + one) if v else (c[0], c[1] + other)
+
+    assert isinstance(recognize(lambda v: (v, 1), merge, _first).combiner, g.Fields)
+    nan = float("nan")
+    assert e.Constant(nan) == e.Constant(nan) != e.Constant(float("nan"))
+    assert e.Constant(0.0) != e.Constant(-0.0)
+    assert e.Constant((1, (2,))) == e.Constant((1, (2,))) != e.Constant((1, (2.0,)))
+
+
+def test_constants_of_many_parts_are_seen_through_in_time() -> None:
+    many: Any = ()
+    for _ in range(60):
+        many = many, many
+
+    def from_many(v: Any, c: Any = many) -> Any:
+        return (v, c)
+
+    with pytest.raises(NotRecognized, match="too much"):
+        recognize(from_many, _first, _first)
+
+
+def _of_two_names(v: Any) -> Any:
+    x, y = v, 1, 2
+    return x, y
+
+
+def _of_one_name(c: Any, v: Any) -> Any:
+    (x,) = c
+    return x + v, 1
+
+
+@pytest.mark.parametrize(
+    ("functions", "shares"),
+    [
+        ((_of_two_names, _first, _first), INTS),
+        ((lambda v: ([v[0]], 1)[1], max, max), INTS),
+        ((lambda v: (v, 1)[5], max, max), INTS),
+        ((lambda v: (v[0], 1)[1], max, max), INTS),
+        ((lambda v: ({v}, 1)[1], max, max), LISTS),
+        ((lambda v: (v, 1), _of_one_name, _sums), INTS),
+    ],
+)
+def test_what_fails_in_a_call_fails_in_the_aggregate(functions: Functions, shares: Shares) -> None:
+    with pytest.raises((TypeError, ValueError, IndexError)):
+        by_functions(functions, shares + shares + shares)
+    assert not holds(functions, shares + shares + shares)
+
+
+@pytest.mark.parametrize(
+    "functions",
+    [
+        (lambda v: (v, 1), _sums, lambda a, b: (a[0] + b[0], a[1] + a[0])),
+        (lambda v: (v,), lambda c, v: c[0], _first),
+        (lambda v: (v, 1), _of_one_name, _sums),
+        (lambda v: ((v, 1), (v, 2)), _first, lambda a, b: b[0]),
+    ],
+)
+def test_what_one_function_does_with_the_whole_tuple_is_done_with_it(functions: Functions) -> None:
+    assert isinstance(recognize(*functions).combiner, g.State)
+
+
+def test_fields_of_the_other_combiner_are_spelt_in_one_way() -> None:
+    function = lambda a, b: (a[0] + b[-2], b[-1] + a[1])  # noqa: E731
+    combiner = recognize(lambda v: (v, 1), function, function).combiner
+    assert isinstance(combiner, g.Fields)
+    merging = [each.merge_combiners for each in combiner.fields if isinstance(each, g.State)]
+    assert merging == [
+        g.Fold("+", e.Item(g.VALUE, e.Constant(0))),
+        g.Fold("+", e.Item(g.VALUE, e.Constant(1)), is_swapped=True),
+    ]
+
+
+def test_the_other_combiner_may_take_the_place_of_the_first() -> None:
+    functions = lambda v: (v, 1), lambda c, v: (c[0], c[1] + 1), lambda a, b: b
+    assert told(recognize(*functions).combiner) == "(keep/take, c + x/take)"
+    assert holds(functions, INTS)
+
+
+def _nested(c: Any, v: Any) -> Any:
+    c[0][1].append(v)
+    return (c[0][0] + 1, c[0][1]), c[1]
+
+
+def test_tuples_in_tuples_are_divided() -> None:
+    functions = (
+        from_zero(((0, []), 7), _nested),
+        _nested,
+        lambda a, b: ((a[0][0] + b[0][0], a[0][1] + b[0][1]), b[1]),
+    )
+    assert told(recognize(*functions).combiner) == "((c + x, c append= x/c + x), keep/take)"
+    assert holds(functions, INTS)
+    functions = lambda v: ((v, 1), 0), lambda c, v: c, lambda a, b: (b[0], a[1] + b[1])
+    assert told(recognize(*functions).combiner) == "((keep/take, keep/take), keep/c + x)"
+    assert holds(functions, INTS)
+
+
+def test_a_zero_that_is_added_to_in_place_is_changed_at_once() -> None:
+    functions = from_zero([], operator.iadd), operator.iadd, operator.iadd
+    combiner = recognize(*functions).combiner
+    assert isinstance(combiner, g.State)
+    assert combiner.create == e.Build("list", ())
+    assert combiner.first == combiner.merge_value == g.Fold("+", g.VALUE, is_in_place=True)
+    assert holds(functions, LISTS)
+
+
+def test_what_is_looked_at_by_another_name_is_not_changed_at_once() -> None:
+    combiner = recognize(_with_longer_list, _first, _first).combiner
+    assert isinstance(combiner, g.Fields)
+    assert all(isinstance(each, g.State) and each.first == g.Keep() for each in combiner.fields)
+
+
+def test_a_comparison_of_values_stays_as_it_is() -> None:
+    combiner = recognize(same, lambda c, v: c if v > 1 else v, max).combiner
+    assert isinstance(combiner, g.State)
+    test = e.Operation(">", (g.VALUE, e.Constant(1)))
+    assert combiner.merge_value == g.Choose(test, True, g.VALUE)
