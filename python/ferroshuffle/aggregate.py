@@ -5,15 +5,19 @@ expressions have two arguments: `COMBINER`, which is the combiner or the field o
 about, and `VALUE`, which is the whole value, or in `merge_combiners` the whole other combiner.
 
 It does not hold for everything. What follows is outside; there the user's functions are to be
-called, with the combiner as it was before the step, in all its fields:
+called, with the combiner as it was before the step, in all its fields. A combiner that they have
+made stays outside, whatever its type.
 
 - objects of other types than ``int``, ``float``, ``bool``, ``str``, ``bytes``, ``None``, ``tuple``,
   ``list`` and ``set``, of these exactly;
+- a list or set that came in two places, such as two values, or that is in itself;
+- a set in which there are items of several types, or a float, at any depth;
 - whatever makes a step fail;
 - an operator in place, such as ``+=``, within an expression, if its left operand is a list or set;
 - a `Fold` of a list or set with anything but another of its own type, or by a method, an item;
 - unpacking, or a list made longer by, anything but a tuple or list: the order of a set is its own;
-- comparing tuples, lists or sets in which there is a nan, since that goes by which object it is.
+- comparing tuples or lists in which there is a nan, or looking for one in them by ``in``, since
+  that goes by which object it is.
 """
 
 from __future__ import annotations

@@ -27,6 +27,8 @@ from ferroshuffle import _core
 from ferroshuffle.expression import (
     CALLABLE_BUILTINS,
     CHANGING_METHODS,
+    FOLDING,
+    IN_PLACE,
     PURE_METHODS,
     Argument,
     Build,
@@ -71,8 +73,6 @@ _PLACEHOLDER = getattr(functools, "Placeholder", object())
 _BUILTINS = {name: getattr(builtins, name) for name in CALLABLE_BUILTINS}
 _DEEPCOPY = copy.deepcopy
 
-_BINARY = {"+", "-", "*", "&", "|", "^"}
-_BINARY |= {f"{each}=" for each in _BINARY}
 _NAMES_OF_3_10 = {
     "ADD": "+",
     "SUBTRACT": "-",
@@ -628,7 +628,7 @@ def _compute(step: dis.Instruction, stack: _Stack) -> tuple[int, Expression]:
         if not isinstance(index, Constant):
             _refuse("uses an index that is no constant")
         return 2, Item(of, index)
-    if name == "BINARY_OP" and step.argrepr in _BINARY:
+    if name == "BINARY_OP" and step.argrepr in FOLDING | IN_PLACE:
         return 2, Operation(step.argrepr, operands(2))
     kind, _, rest = name.partition("_")
     if kind in {"BINARY", "INPLACE"} and rest in _NAMES_OF_3_10:

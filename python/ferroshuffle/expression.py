@@ -8,10 +8,15 @@ is for.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 CALLABLE_BUILTINS = frozenset({"abs", "len", "max", "min"})
+
+# Operators that make something of two operands; others tell something about them.
+FOLDING = frozenset("+-*&|^")
+IN_PLACE = frozenset(f"{each}=" for each in FOLDING)
 
 # Methods of the builtin types that change their object. They return None, so `or` goes on.
 CHANGING_METHODS = frozenset({"add", "append", "extend", "update"})
@@ -134,3 +139,15 @@ class Reading:
 
     changes: tuple[Method, ...]
     result: Expression
+
+
+def all_parts(whole: Expression, but: Expression | None = None) -> Iterator[Expression]:
+    """Yield an expression and its parts, each once, without `but` and what that is made of."""
+    seen: set[int] = set()
+    todo = [whole]
+    while todo:
+        each = todo.pop()
+        if id(each) not in seen and (but is None or each != but):
+            seen.add(id(each))
+            yield each
+            todo.extend(each.parts())

@@ -6,7 +6,6 @@ is a tuple is made of fields that do not look at each other, and which step each
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,6 +25,8 @@ from ferroshuffle.aggregate import (
 )
 from ferroshuffle.bytecode import NotRecognized, read
 from ferroshuffle.expression import (
+    FOLDING,
+    IN_PLACE,
     PURE_METHODS,
     Argument,
     Build,
@@ -37,7 +38,9 @@ from ferroshuffle.expression import (
     Method,
     Operation,
     Reading,
+    all_parts,
 )
+from ferroshuffle.sharing import shared
 
 __all__ = ["NotRecognized", "recognize"]
 
@@ -45,8 +48,6 @@ __all__ = ["NotRecognized", "recognize"]
 # stands in would otherwise take forever, where parts are doubled again and again.
 MOST_PARTS = 2000
 
-_FOLDING = frozenset("+-*&|^")
-_IN_PLACE = frozenset(f"{each}=" for each in _FOLDING)
 _INVERTED = {"is not": "is", "not in": "in"}
 _MIRRORED = {"<": ">", ">": "<", "<=": ">=", ">=": "<=", "==": "==", "!=": "!="}
 
@@ -79,12 +80,12 @@ def recognize(
             frozenset(_reused(create)),
         )
         combiner = _split(part)
-        of_values = _shared(part.create) | _shared(part.merge_value)
+        of_values = shared(part.create) | shared(part.merge_value)
         return Aggregate(
             combiner,
             changes_values=any(map(_changes_values, _states(combiner))),
             is_for_constant_values=VALUE in of_values,
-            is_for_constant_combiners=bool(of_values - {VALUE} | _shared(part.merge_combiners)),
+            is_for_constant_combiners=bool(of_values - {VALUE} | shared(part.merge_combiners)),
         )
     except RecursionError:
         raise NotRecognized("the functions are nested too deep to be read") from None
@@ -98,7 +99,7 @@ def _read(name: str, function: Callable[..., Any], arguments: Sequence[Argument]
     if sum(map(_size, _roots(reading))) > MOST_PARTS:
         raise NotRecognized(f"`{name}` computes too much to be worth it")
     for each in _roots(reading):
-        if any(map(_asks_which_object, _all_parts(each))):
+        if any(map(_asks_which_object, all_parts(each))):
             raise NotRecognized(f"`{name}` asks whether two objects are one, by `is`")
 
     def known(part: Expression) -> Expression:
@@ -122,10 +123,18 @@ def _size(whole: Expression) -> int:
     sizes: dict[int, int] = {}
 
     def size(part: Expression) -> int:
+        if isinstance(part, Constant):
+            return 1 + constant_size(part.value)
         if id(part) not in sizes:
-            items = _items(part) if isinstance(part, Constant) else part.parts()
-            sizes[id(part)] = 1 + sum(map(size, items or ()))
+            sizes[id(part)] = 1 + sum(map(size, part.parts()))
         return sizes[id(part)]
+
+    def constant_size(value: object) -> int:
+        if type(value) is not tuple:
+            return 1
+        if id(value) not in sizes:
+            sizes[id(value)] = 1 + sum(map(constant_size, value))
+        return sizes[id(value)]
 
     return size(whole)
 
@@ -167,11 +176,8 @@ def _rewritten(reading: Reading, rewrite: Callable[[Expression], Expression]) ->
 
     def rewritten(part: Expression) -> Expression:
         if id(part) not in done:
-            held = {
-                field.name: _mapped(rewritten, getattr(part, field.name))
-                for field in dataclasses.fields(part)
-            }
-            done[id(part)] = rewrite(replace(part, **held))
+            held = vars(part).items() if part.parts() else ()
+            done[id(part)] = rewrite(replace(part, **{k: _mapped(rewritten, v) for k, v in held}))
         return done[id(part)]
 
     changes = tuple(
@@ -257,11 +263,21 @@ def _division(whole: Expression, size: int) -> _Division:
         # If no field depends on the test, it must be kept nevertheless: it may fail.
         if then.fields != other.fields:
             fields = (
-                one if one == two else Conditional(whole.test, one, two)
+                one if _are_one(one, two) else Conditional(whole.test, one, two)
                 for one, two in zip(then.fields, other.fields, strict=True)
             )
             return _Division(tuple(fields), (*then.wholes, *other.wholes))
     return _Division(tuple(Item(whole, Constant(at)) for at in range(size)), (whole,))
+
+
+def _are_one(one: Expression, two: Expression) -> bool:
+    """Return whether it does not matter which of two parts is computed."""
+    # Of two new lists that are equal, one may be changed afterwards, or looked at elsewhere.
+    return one is two or (one == two and not any(map(_is_new_object, all_parts(one))))
+
+
+def _is_new_object(part: Expression) -> bool:
+    return isinstance(part, Build) and part.kind != "tuple"
 
 
 def _with_plain_items(part: _Part, size: int) -> _Part:
@@ -292,7 +308,7 @@ def _field(
     """Return the field `at` of a combiner that is a tuple, which these make."""
     own = Item(part.own, Constant(at))
 
-    within = list(_all_parts(create))
+    within = list(all_parts(create))
     of_created = (each for each in part.create.changes if any(each.of is one for one in within))
 
     def of_own(reading: Reading) -> tuple[Method, ...]:
@@ -329,25 +345,13 @@ def _roots(reading: Reading) -> tuple[Expression, ...]:
 
 def _looks_at(part: Expression, what: Expression, but: Expression | None = None) -> bool:
     """Return whether `what` is in a part, other than in `but`."""
-    return any(each == what for each in _all_parts(part, but))
-
-
-def _all_parts(part: Expression, but: Expression | None = None) -> Iterator[Expression]:
-    """Yield a part and those it is made of, each once, without `but` and what that is made of."""
-    seen: set[int] = set()
-    todo = [part]
-    while todo:
-        each = todo.pop()
-        if id(each) not in seen and (but is None or each != but):
-            seen.add(id(each))
-            yield each
-            todo.extend(each.parts())
+    return any(each == what for each in all_parts(part, but))
 
 
 def _reused(create: Reading) -> Iterator[int]:
     """Yield which parts are looked at more than once."""
     roots = [create.result, *(each for change in create.changes for each in change.arguments)]
-    holders = {id(each): each for root in roots for each in _all_parts(root)}
+    holders = {id(each): each for root in roots for each in all_parts(root)}
     seen: set[int] = set()
     for each in (*roots, *(part for holder in holders.values() for part in holder.parts())):
         if id(each) in seen:
@@ -376,7 +380,7 @@ def _state(part: _Part) -> State:
 def _start(reading: Reading, reused: Container[int]) -> tuple[Expression, Step]:
     """Return what a combiner is at first, and what is done to it then."""
     created = reading.result
-    if isinstance(created, Operation) and created.operator in _IN_PLACE:
+    if isinstance(created, Operation) and created.operator in IN_PLACE:
         left, right = created.operands
         if isinstance(left, Build) and id(left) not in reused and not reading.changes:
             return left, Fold(created.operator[0], right, is_in_place=True)
@@ -418,8 +422,8 @@ def _pure_step(result: Expression) -> Step:
         return Keep()
     if not _looks_at_combiner(result):
         return Take(result)
-    if isinstance(result, Operation) and result.operator in _FOLDING | _IN_PLACE:
-        in_place = result.operator in _IN_PLACE
+    if isinstance(result, Operation) and result.operator in FOLDING | IN_PLACE:
+        in_place = result.operator in IN_PLACE
         return _fold(result.operator[0], result.operands, in_place) or Compute(result)
     if isinstance(result, Method) and result.name in PURE_METHODS:
         return _fold(result.name, (result.of, *result.arguments), False) or Compute(result)
@@ -499,60 +503,6 @@ def _may_be_of_value(part: Expression) -> bool:
         return _may_be_of_value(part.then) or _may_be_of_value(part.other)
     if isinstance(part, Call):
         return any(map(_may_be_of_value, part.arguments))
+    if isinstance(part, Operation) and part.operator in IN_PLACE:
+        return _may_be_of_value(part.operands[0])
     return part == VALUE
-
-
-def _shared(reading: Reading) -> set[Expression]:
-    """Return what may be in two places of what a function makes: arguments, and what is new."""
-    shared: set[Expression] = set()
-    places: list[tuple[Argument, tuple[Any, ...]]] = []
-    seen: set[int] = set()
-    todo = [reading.result, *(each for change in reading.changes for each in change.arguments)]
-    while todo:
-        each = todo.pop()
-        place = _place(each)
-        if place is not None:
-            shared.update(place[0] for other in places if _overlap(place, other))
-            places.append(place)
-        elif isinstance(each, Operation) and each.operator not in _FOLDING | _IN_PLACE:
-            continue  # True or False
-        elif id(each) in seen:
-            shared.add(each)
-        elif not isinstance(each, Constant):
-            seen.add(id(each))
-            todo.extend(_held(each))
-    return shared
-
-
-def _held(part: Expression) -> Sequence[Expression]:
-    """Return what an object may hold that a part makes, as often as it may."""
-    if isinstance(part, Conditional):
-        return part.then, part.other
-    if isinstance(part, Operation) and part.operator[0] == "*":
-        return part.operands * 2
-    return part.parts()
-
-
-def _place(part: Expression) -> tuple[Argument, tuple[Any, ...]] | None:
-    """Return which argument a part is in, and at which indices, as far as they are told apart."""
-    if isinstance(part, Argument):
-        return part, ()
-    place = _place(part.of) if isinstance(part, Item) else None
-    if place is None or not isinstance(part, Item) or not isinstance(part.index, Constant):
-        return None
-    argument, indices = place
-    return argument, (*indices, part.index.value)
-
-
-def _overlap(
-    one: tuple[Argument, tuple[Any, ...]], other: tuple[Argument, tuple[Any, ...]]
-) -> bool:
-    """Return whether one place may be the other, or within it."""
-    if one[0] != other[0]:
-        return False
-    # Only counted from the same end are two indices surely of two items.
-    apart = (
-        type(first) is type(second) is int and first != second and (first < 0) == (second < 0)
-        for first, second in zip(one[1], other[1], strict=False)
-    )
-    return not any(apart)

@@ -509,6 +509,7 @@ def test_values_that_are_no_tuples_of_so_many_fields_are_outside(value: Any) -> 
         ((lambda v: (v, 0), lambda c, v: c[0].extend(v) or c, _sums), True),
         ((lambda v: ([v], 0), lambda c, v: c[0].extend(v) or c, _sums), False),
         ((lambda v: v + [], _extended, _extended), False),
+        ((lambda v: operator.iadd(v, [0]), _extended, _extended), True),
         ((lambda v: [], lambda c, v: v, _extended), True),
         ((lambda v: (v, 0), lambda c, v: (c[0].extend(v) or c[0], c[1]), max), None),
     ],
@@ -617,6 +618,30 @@ def _with_both_lists(v: Any) -> Any:
     return y, len(x)
 
 
+def _changed_on_one_way(v: Any) -> Any:
+    x: list[Any] = []
+    x.append(v)
+    if v is None:
+        return [], 0
+    return x, 1
+
+
+def _appended_to_first(c: Any, v: Any) -> Any:
+    c[0].append(v)
+    return c[0], c[1] + 1
+
+
+def _looked_at_on_one_way(v: Any) -> Any:
+    if v:
+        x: list[Any] = []
+        x += [1]
+        return x, True
+    y: list[Any] = []
+    z = y
+    z += [1]
+    return z, y == []
+
+
 def _with_longer_value(c: Any, v: Any) -> Any:
     v += [0]
     return c[0] + len(v), c[1] + len(v)
@@ -651,6 +676,7 @@ def _keep_smaller_combiner(a: Any, b: Any) -> Any:
         ((lambda v: ([v], False), _first, _with_longer_other), [[1], [2]]),
         ((_with_longer_list, _first, _first), [[[1], [2]], [[3]]]),
         ((_with_both_lists, _first, _first), [[[1], [2]], [[3]]]),
+        ((_looked_at_on_one_way, _first, _first), [[0], [1]]),
         ((lambda v: [v], lambda c, v: c[0], _extended), [[[1], [2]], [[3]]]),
         ((lambda v: (v,), lambda c, v: c[0], _first), [[1, 2]]),
         (
@@ -680,6 +706,7 @@ def test_a_field_is_not_mistaken_for_an_item_of_it() -> None:
     ("functions", "reason"),
     [
         ((_with_list, _first, _first), "`createCombiner` changes something"),
+        ((_changed_on_one_way, _appended_to_first, _sums), "`createCombiner` changes something"),
         ((same, None, max), "`mergeValue` calls `NoneType`"),
         ((same, defined("merge", "c, v", [f"return c + 0x{'f' * 5000}"]), max), "too many digits"),
         ((same, lambda c, v, n=1000: v is n, max), "`mergeValue` asks whether two objects are one"),
@@ -710,11 +737,13 @@ def test_constants_of_many_parts_are_seen_through_in_time() -> None:
     for _ in range(60):
         many = many, many
 
-    def from_many(v: Any, c: Any = many) -> Any:
-        return (v, c)
+    for constant in (many, ((1, 2, 3), many)):
 
-    with pytest.raises(NotRecognized, match="too much"):
-        recognize(from_many, _first, _first)
+        def from_many(v: Any, c: Any = constant) -> Any:
+            return (v, c)
+
+        with pytest.raises(NotRecognized, match="too much"):
+            recognize(from_many, _first, _first)
 
 
 def _of_two_names(v: Any) -> Any:
