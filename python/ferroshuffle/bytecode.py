@@ -40,6 +40,7 @@ from ferroshuffle.expression import (
     Method,
     Operation,
     Reading,
+    all_parts,
 )
 
 __all__ = ["NotRecognized", "read"]
@@ -157,13 +158,7 @@ class _Path:
 
 
 def _check_needed(computed: Iterable[Expression], roots: Iterable[Expression]) -> None:
-    needed: set[int] = set()
-    todo = list(roots)
-    while todo:
-        each = todo.pop()
-        if id(each) not in needed:
-            needed.add(id(each))
-            todo.extend(each.parts())
+    needed = {id(each) for each in all_parts(*roots)}
     if any(id(each) not in needed for each in computed):
         _refuse("computes something that its result does not show")
 

@@ -140,11 +140,21 @@ class Reading:
     changes: tuple[Method, ...]
     result: Expression
 
+    @property
+    def roots(self) -> tuple[Expression, ...]:
+        """All that it does."""
+        return (*self.changes, self.result)
 
-def all_parts(whole: Expression, but: Expression | None = None) -> Iterator[Expression]:
-    """Yield an expression and its parts, each once, without `but` and what that is made of."""
+    @property
+    def outcomes(self) -> tuple[Expression, ...]:
+        """What is in its result, and what it puts into the objects that it changes."""
+        return (self.result, *(each for change in self.changes for each in change.arguments))
+
+
+def all_parts(*roots: Expression, but: Expression | None = None) -> Iterator[Expression]:
+    """Yield expressions and their parts, each once, without `but` and what that is made of."""
     seen: set[int] = set()
-    todo = [whole]
+    todo = list(roots)
     while todo:
         each = todo.pop()
         if id(each) not in seen and (but is None or each != but):

@@ -96,11 +96,10 @@ def _read(name: str, function: Callable[..., Any], arguments: Sequence[Argument]
         reading = read(function, len(arguments))
     except NotRecognized as refused:
         raise NotRecognized(f"`{name}` {refused}") from None
-    if sum(map(_size, _roots(reading))) > MOST_PARTS:
+    if sum(map(_size, reading.roots)) > MOST_PARTS:
         raise NotRecognized(f"`{name}` computes too much to be worth it")
-    for each in _roots(reading):
-        if any(map(_asks_which_object, all_parts(each))):
-            raise NotRecognized(f"`{name}` asks whether two objects are one, by `is`")
+    if any(map(_asks_which_object, all_parts(*reading.roots))):
+        raise NotRecognized(f"`{name}` asks whether two objects are one, by `is`")
 
     def known(part: Expression) -> Expression:
         return arguments[part.index] if isinstance(part, Argument) else _without_detour(part)
@@ -231,7 +230,7 @@ def _split(part: _Part) -> State | Fields:
     )
     is_combiner = all(each in (part.own, part.other) for each in merge_combiners.wholes)
     values = [each for each in (*create.wholes, *merge_value.wholes) if each != part.own]
-    if not has_all_changes or not is_combiner or any(map(_looks_at_combiner, values)):
+    if not has_all_changes or not is_combiner or _looks_at_combiner(*values):
         return _state(part)
     if not all(map(_is_alone, fields)):
         return _state(part)
@@ -335,25 +334,20 @@ def _is_within(part: Expression, own: Expression) -> bool:
 
 def _is_alone(part: _Part) -> bool:
     """Return whether merging looks at no other field of the combiner."""
-    merging = (part.merge_value, part.merge_combiners)
-    return not any(_looks_at(each, COMBINER, part.own) for r in merging for each in _roots(r))
+    roots = (*part.merge_value.roots, *part.merge_combiners.roots)
+    return not _looks_at_combiner(*roots, but=part.own)
 
 
-def _roots(reading: Reading) -> tuple[Expression, ...]:
-    return (*reading.changes, reading.result)
-
-
-def _looks_at(part: Expression, what: Expression, but: Expression | None = None) -> bool:
-    """Return whether `what` is in a part, other than in `but`."""
-    return any(each == what for each in all_parts(part, but))
+def _looks_at_combiner(*roots: Expression, but: Expression | None = None) -> bool:
+    """Return whether `COMBINER` is in expressions, other than in `but`."""
+    return any(each == COMBINER for each in all_parts(*roots, but=but))
 
 
 def _reused(create: Reading) -> Iterator[int]:
     """Yield which parts are looked at more than once."""
-    roots = [create.result, *(each for change in create.changes for each in change.arguments)]
-    holders = {id(each): each for root in roots for each in all_parts(root)}
+    looks = (part for holder in all_parts(*create.outcomes) for part in holder.parts())
     seen: set[int] = set()
-    for each in (*roots, *(part for holder in holders.values() for part in holder.parts())):
+    for each in (*create.outcomes, *looks):
         if id(each) in seen:
             yield id(each)
         seen.add(id(each))
@@ -408,13 +402,9 @@ def _step(name: str, reading: Reading) -> Step:
         return _pure_step(reading.result)
     if len(reading.changes) == 1 and reading.result == COMBINER:
         [change] = reading.changes
-        if change.of == COMBINER and not any(map(_looks_at_combiner, change.arguments)):
+        if change.of == COMBINER and not _looks_at_combiner(*change.arguments):
             return _change(change)
     raise NotRecognized(f"`{name}` changes something in a way that is not recognised")
-
-
-def _looks_at_combiner(part: Expression) -> bool:
-    return _looks_at(part, COMBINER)
 
 
 def _pure_step(result: Expression) -> Step:

@@ -20,24 +20,24 @@ from ferroshuffle.expression import (
 
 def shared(reading: Reading) -> set[Expression]:
     """Return what may be in two places of what a function makes: arguments, and what is new."""
-    shared: set[Expression] = set()
+    found: set[Expression] = set()
     places: list[tuple[Argument, tuple[Any, ...]]] = []
     seen: set[int] = set()
-    todo = [reading.result, *(each for change in reading.changes for each in change.arguments)]
+    todo = list(reading.outcomes)
     while todo:
         each = todo.pop()
         place = _place(each)
         if place is not None:
-            shared.update(place[0] for other in places if _overlap(place, other))
+            found.update(place[0] for other in places if _overlap(place, other))
             places.append(place)
         elif isinstance(each, Operation) and each.operator not in FOLDING | IN_PLACE:
             continue  # True or False
         elif id(each) in seen:
-            shared.add(each)
+            found.add(each)
         elif not isinstance(each, Constant):
             seen.add(id(each))
             todo.extend(_held(each))
-    return shared
+    return found
 
 
 def _held(part: Expression) -> Sequence[Expression]:
@@ -53,11 +53,10 @@ def _place(part: Expression) -> tuple[Argument, tuple[Any, ...]] | None:
     """Return which argument a part is in, and at which indices, as far as they are told apart."""
     if isinstance(part, Argument):
         return part, ()
-    place = _place(part.of) if isinstance(part, Item) else None
-    if place is None or not isinstance(part, Item) or not isinstance(part.index, Constant):
+    if not isinstance(part, Item) or not isinstance(part.index, Constant):
         return None
-    argument, indices = place
-    return argument, (*indices, part.index.value)
+    place = _place(part.of)
+    return place and (place[0], (*place[1], part.index.value))
 
 
 def _overlap(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable
 from typing import Any
 
 from ferroshuffle import expression as e
@@ -45,7 +47,7 @@ class Run:
         scope = dict(zip(["left", "right"], values, strict=False))
         if len(values) == 1:
             return eval(f"{node.operator} left", scope)
-        if node.operator in {"+=", "-=", "*=", "&=", "|=", "^="}:
+        if node.operator in e.IN_PLACE:
             exec(f"left {node.operator} right", scope)
             return scope["left"]
         return eval(f"left {node.operator} right", scope)
@@ -57,3 +59,12 @@ def run(reading: e.Reading, *arguments: Any) -> Any:
     for change in reading.changes:
         this.value(change)
     return this.value(reading.result)
+
+
+def defined(parameters: str, lines: list[str]) -> Callable[..., Any]:
+    """Return a function of a text; `add` and `x` are among its globals."""
+    scope: dict[str, Any] = {"add": operator.add, "x": 0}
+    body = "".join(f"    {line}\n" for line in lines)
+    exec(f"def function({parameters}):\n{body}", scope)
+    function: Callable[..., Any] = scope["function"]
+    return function

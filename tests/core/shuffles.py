@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -54,6 +55,15 @@ CALLS: dict[str, Callable[[Any], Any]] = {
     "distinct": lambda rdd: RDD.distinct(rdd),
     "groupByKey": _group_by_key,
 }
+
+
+def from_zero(zero: Any, function: Callable[..., Any]) -> Callable[[Any], Any]:
+    """Return the createCombiner that PySpark makes for `aggregateByKey` and `foldByKey`."""
+
+    def create_zero() -> Any:
+        return copy.deepcopy(zero)
+
+    return lambda value: function(create_zero(), value)
 
 
 def functions_of(name: str) -> Functions:

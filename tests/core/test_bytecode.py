@@ -20,8 +20,8 @@ from ferroshuffle import bytecode, shuffle
 from ferroshuffle import expression as e
 from ferroshuffle.bytecode import NotRecognized, read
 from tests.compat.exact import exact
-from tests.core.evaluate import run
-from tests.core.shuffles import CALLS, functions_of
+from tests.core.evaluate import defined, run
+from tests.core.shuffles import CALLS, from_zero, functions_of
 
 A, B = e.Argument(0), e.Argument(1)
 
@@ -96,18 +96,10 @@ values = st.one_of(
 )
 
 
-def define(lines: list[str]) -> Callable[..., Any]:
-    scope: dict[str, Any] = {"add": operator.add, "x": 0}
-    body = "".join(f"    {line}\n" for line in lines)
-    exec(f"def function(a, b):\n{body}", scope)
-    function: Callable[..., Any] = scope["function"]
-    return function
-
-
 @given(texts, st.lists(st.tuples(values, values), min_size=1, max_size=8))
 @pytest.mark.filterwarnings("ignore::SyntaxWarning")
 def test_an_expression_is_read_as_it_is(text: str, calls: list[tuple[Any, Any]]) -> None:
-    function = define([f"return {text}"])
+    function = defined("a, b", [f"return {text}"])
     reading = read(function, 2)  # nothing of an expression's grammar is refused
     for arguments in calls:
         assert _agree(reading, function, arguments)
@@ -125,7 +117,7 @@ def _agree(reading: e.Reading, function: Callable[..., Any], arguments: tuple[An
 def test_what_is_read_of_statements_is_what_they_do(
     body: list[str], text: str, calls: list[tuple[Any, Any]]
 ) -> None:
-    function = define([*body, f"return {text}"])
+    function = defined("a, b", [*body, f"return {text}"])
     try:
         reading = read(function, 2)
     except NotRecognized:
@@ -147,15 +139,6 @@ def _changes_within(result: e.Expression) -> bool:
 
 
 ZERO = (0, 0)
-
-
-def _by_aggregate(zero: Any, function: Callable[..., Any]) -> Callable[[Any], Any]:
-    """Return the createCombiner that PySpark makes for `aggregateByKey` and `foldByKey`."""
-
-    def create_zero() -> Any:
-        return copy.deepcopy(zero)
-
-    return lambda value: function(create_zero(), value)
 
 
 def _append(values: list[Any], value: Any) -> list[Any]:
@@ -219,7 +202,7 @@ def test_a_known_bug_stays_one() -> None:
 @pytest.mark.parametrize("zero", [0, 0.0, (0, 0), "", [], {1}])
 def test_zeros_of_aggregate_by_key_are_new_in_each_call(zero: Any) -> None:
     for function in (operator.add, lambda a, b: a + b, lambda a, b: a.append(b) or a):
-        create = _by_aggregate(zero, function)
+        create = from_zero(zero, function)
         reading = read(create, 1)
         for value in (1, 2.5, (1, 2), [3], "x"):
             assert outcome(functools.partial(run, reading), value) == outcome(create, value)
@@ -462,7 +445,7 @@ def test_defaults_that_a_call_would_not_use_are_not_used() -> None:
 
 @pytest.mark.parametrize("text", ["not not a", "not not (a + b)", "(not a, not not b)"])
 def test_truth_is_a_bool(text: str) -> None:
-    function = define([f"return {text}"])
+    function = defined("a, b", [f"return {text}"])
     try:
         reading = read(function, 2)
     except NotRecognized:
@@ -473,7 +456,7 @@ def test_truth_is_a_bool(text: str) -> None:
 
 def test_jumps_over_long_branches_are_followed() -> None:
     long = " + ".join(["a[0]"] * 90)
-    function = define([f"return ({long}) if b else a[1]"])
+    function = defined("a, b", [f"return ({long}) if b else a[1]"])
     assert "EXTENDED_ARG" in {each.opname for each in dis.get_instructions(function)}
     for arguments in [((1, 2), True), ((1, 2), False), ((), True)]:
         assert _agree(read(function, 2), function, arguments)
@@ -482,4 +465,4 @@ def test_jumps_over_long_branches_are_followed() -> None:
 def test_a_function_of_many_branches_is_refused_in_time() -> None:
     lines = [f"a = a[0] if a[{n}] else a[1]" for n in range(40)]
     with pytest.raises(NotRecognized, match="too long"):
-        read(define([*lines, "return a"]), 2)
+        read(defined("a, b", [*lines, "return a"]), 2)

@@ -18,8 +18,8 @@ from ferroshuffle import aggregate as g
 from ferroshuffle import expression as e
 from ferroshuffle.recognize import NotRecognized, recognize
 from tests.compat.exact import exact
-from tests.core.evaluate import Run
-from tests.core.shuffles import Functions, functions_of
+from tests.core.evaluate import Run, defined
+from tests.core.shuffles import Functions, from_zero, functions_of
 
 #: The values of a key, as they come to several map tasks.
 Shares = list[list[Any]]
@@ -58,7 +58,7 @@ class InColumns(Run):
     """Evaluates as on columns: what may be changed in the middle of an expression is outside."""
 
     def compute(self, node: e.Expression) -> Any:
-        if isinstance(node, e.Operation) and node.operator in {f"{each}=" for each in NEW}:
+        if isinstance(node, e.Operation) and node.operator in e.IN_PLACE:
             self.check(not isinstance(self.value(node.operands[0]), (list, set)))
         if isinstance(node, e.Item) and node.unpacked is not None:
             self.check(isinstance(self.value(node.of), (tuple, list)))
@@ -260,23 +260,11 @@ def triples(draw: st.DrawFn) -> tuple[list[str], list[str], list[str]]:
     return [f"return {'v' if kind == 'value' else create}"], merge_value, merge_combiners
 
 
-def defined(name: str, parameters: str, lines: list[str]) -> Callable[..., Any]:
-    scope: dict[str, Any] = {"add": operator.add}
-    body = "".join(f"    {line}\n" for line in lines)
-    exec(f"def {name}({parameters}):\n{body}", scope)
-    function: Callable[..., Any] = scope[name]
-    return function
-
-
-def from_zero(zero: Any, merge_value: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda v: merge_value(copy.deepcopy(zero), v)
-
-
 def functions_of_texts(texts: tuple[list[str], list[str], list[str]]) -> Functions:
     create, *merging = texts
-    merge_value, merge_combiners = (defined("merge", "c, v", lines) for lines in merging)
+    merge_value, merge_combiners = (defined("c, v", lines) for lines in merging)
     if create[0].startswith("return "):
-        return defined("create", "v", create), merge_value, merge_combiners
+        return defined("v", create), merge_value, merge_combiners
     return from_zero(eval(create[0]), merge_value), merge_value, merge_combiners
 
 
@@ -529,8 +517,8 @@ def _early(a: Any, b: Any) -> Any:
     return a, len(a)
 
 
-DOUBLED_ONCE = defined("merge", "a, b", ["a = a + b", "return a, a"])
-DOUBLED = defined("merge", "a, b", ["a = a + b", *["a = a, a"] * 60, "return a"])
+DOUBLED_ONCE = defined("a, b", ["a = a + b", "return a, a"])
+DOUBLED = defined("a, b", ["a = a + b", *["a = a, a"] * 60, "return a"])
 
 
 @pytest.mark.parametrize(
@@ -593,7 +581,7 @@ def test_functions_nested_too_deep_for_the_stack_are_refused() -> None:
             deep(frames - 1)
         else:
             with pytest.raises(NotRecognized, match="too deep"):
-                recognize(*reducing(defined("merge", "a, b", [f"return {'-' * 90}(a + b)"])))
+                recognize(*reducing(defined("a, b", [f"return {'-' * 90}(a + b)"])))
 
     deep(sys.getrecursionlimit() - len(inspect.stack(0)) - 60)
 
@@ -708,10 +696,10 @@ def test_a_field_is_not_mistaken_for_an_item_of_it() -> None:
         ((_with_list, _first, _first), "`createCombiner` changes something"),
         ((_changed_on_one_way, _appended_to_first, _sums), "`createCombiner` changes something"),
         ((same, None, max), "`mergeValue` calls `NoneType`"),
-        ((same, defined("merge", "c, v", [f"return c + 0x{'f' * 5000}"]), max), "too many digits"),
+        ((same, defined("c, v", [f"return c + 0x{'f' * 5000}"]), max), "too many digits"),
         ((same, lambda c, v, n=1000: v is n, max), "`mergeValue` asks whether two objects are one"),
         ((same, lambda c, v: c is v, max), "`mergeValue` asks whether two objects are one"),
-        ((defined("create", "v", [*["v = v, v"] * 60, "return v[0]"]), max, max), "too much"),
+        ((defined("v", [*["v = v, v"] * 60, "return v[0]"]), max, max), "too much"),
     ],
 )
 def test_what_could_be_taken_wrongly_is_refused(functions: Any, reason: str) -> None:
