@@ -31,6 +31,8 @@ def spark_context(master: str, local_dir: Path, settings: dict[str, str]) -> Ite
         {
             "spark.driver.bindAddress": "127.0.0.1",
             "spark.driver.host": "127.0.0.1",
+            # A JVM of so small jobs spends more on compiling well and collecting than it gains.
+            "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
             "spark.local.dir": str(local_dir),
             "spark.python.daemon.module": "daemon_of_tests",
             "spark.ui.enabled": "false",

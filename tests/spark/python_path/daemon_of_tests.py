@@ -4,10 +4,15 @@ So a test that means to run ferroshuffle cannot pass on stock. Spark starts this
 `spark.python.daemon.module` names it, once for each environment; its workers are forks of it.
 """
 
+import gc
 import os
+from contextlib import suppress
 
 from pyspark import shuffle
 from pyspark.daemon import manager
+
+with suppress(ImportError):  # a worker without site-packages has no pytest
+    import pytest  # noqa: F401  the modules of tests import it
 
 REFUSED = (
     "Aggregator",
@@ -36,4 +41,5 @@ if os.environ.get("FERROSHUFFLE_TEST_REFUSES_STOCK"):
             setattr(shuffle, name, _refuse(name))
 
 if __name__ == "__main__":
+    gc.freeze()  # a worker collects after each task: it need not walk over the modules again
     manager()
