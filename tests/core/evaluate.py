@@ -44,13 +44,18 @@ class Run:
         if isinstance(node, e.Call):
             return {"abs": abs, "len": len, "max": max, "min": min}[node.name](*values)
         assert isinstance(node, e.Operation)
-        scope = dict(zip(["left", "right"], values, strict=False))
-        if len(values) == 1:
-            return eval(f"{node.operator} left", scope)
-        if node.operator in e.IN_PLACE:
-            exec(f"left {node.operator} right", scope)
-            return scope["left"]
-        return eval(f"left {node.operator} right", scope)
+        return applied(node.operator, *values)
+
+
+def applied(spelt: str, *operands: Any) -> Any:
+    """Return what an operator makes of its operands; one in place returns the left, changed."""
+    scope = dict(zip(["left", "right"], operands, strict=False))
+    if len(operands) == 1:
+        return eval(f"{spelt} left", scope)
+    if spelt in e.IN_PLACE:
+        exec(f"left {spelt} right", scope)
+        return scope["left"]
+    return eval(f"left {spelt} right", scope)
 
 
 def run(reading: e.Reading, *arguments: Any) -> Any:

@@ -129,13 +129,10 @@ def test_what_is_read_of_statements_is_what_they_do(
 
 
 def _changes_within(result: e.Expression) -> bool:
-    todo = [*result.parts()]
-    while todo:
-        each = todo.pop()
-        if isinstance(each, e.Operation) and each.operator == "+=":
-            return True
-        todo.extend(each.parts())
-    return False
+    return any(
+        isinstance(each, e.Operation) and each.operator == "+="
+        for each in e.all_parts(*result.parts())
+    )
 
 
 ZERO = (0, 0)

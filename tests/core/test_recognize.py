@@ -18,7 +18,7 @@ from ferroshuffle import aggregate as g
 from ferroshuffle import expression as e
 from ferroshuffle.recognize import NotRecognized, recognize
 from tests.compat.exact import exact
-from tests.core.evaluate import Run, defined
+from tests.core.evaluate import Run, applied, defined
 from tests.core.shuffles import Functions, from_zero, functions_of
 
 #: The values of a key, as they come to several map tasks.
@@ -86,24 +86,6 @@ def stepped(step: g.Step, combiner: Any, value: Any) -> Any:
     return folded(step, combiner, found) if isinstance(step, g.Fold) else found
 
 
-IN_PLACE = {
-    "+": operator.iadd,
-    "-": operator.isub,
-    "*": operator.imul,
-    "&": operator.iand,
-    "|": operator.ior,
-    "^": operator.ixor,
-}
-NEW = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "&": operator.and_,
-    "|": operator.or_,
-    "^": operator.xor,
-}
-
-
 ITEM_METHODS = {"append", "add"}
 
 
@@ -112,8 +94,8 @@ def folded(step: g.Fold, combiner: Any, value: Any) -> Any:
     is_container = isinstance(left, (list, set)) or isinstance(right, (list, set))
     if is_container and step.operator not in ITEM_METHODS and type(left) is not type(right):
         raise OutsideError
-    if step.operator in NEW:
-        return (IN_PLACE if step.is_in_place else NEW)[step.operator](left, right)
+    if step.operator in e.FOLDING:
+        return applied(step.operator + "=" * step.is_in_place, left, right)
     returned = getattr(left, step.operator)(right)
     return left if step.is_in_place else returned
 
