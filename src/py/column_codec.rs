@@ -1,16 +1,16 @@
 //! Columns of Python objects as bytes, and back.
 //!
-//! Integers, and lists of what is written here, have a form of their own; everything else is
-//! serialized as a whole, in one go for all rows of a block.
+//! Integers and lists of plain items have a form of their own; everything else is serialized as a
+//! whole, in one go for all rows of a block.
 
 use std::ops::Range;
 use std::slice::Iter;
 
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PyTuple};
 
 use super::ffi;
-use super::serializer::{self, AutoSerializer};
+use super::serializer::{self, AutoSerializer, is_leaf};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
 use crate::spill::block::{Block, ColumnKind};
@@ -29,7 +29,21 @@ pub type Columns = Vec<(ColumnKind, Vec<u8>)>;
 impl ColumnEncoder {
     /// Appends the column of `values`, which may take several, to `columns`.
     pub fn encode(
-        &mut self,
+        &self,
+        py: Python<'_>,
+        values: &[Bound<'_, PyAny>],
+        columns: &mut Columns,
+    ) -> Result<()> {
+        if let Some((lengths, items)) = flatten_lists(values)? {
+            columns.push((ColumnKind::List, lengths));
+            return self.encode_flat(py, &items, columns);
+        }
+        self.encode_flat(py, values, columns)
+    }
+
+    /// A column that is one of its own: integers, or any objects.
+    fn encode_flat(
+        &self,
         py: Python<'_>,
         values: &[Bound<'_, PyAny>],
         columns: &mut Columns,
@@ -38,29 +52,11 @@ impl ColumnEncoder {
             columns.push((ColumnKind::Int64, bytes));
             return Ok(());
         }
-        if let Some((lengths, items)) = flatten_lists(values)? {
-            columns.push((ColumnKind::List, lengths));
-            return self.encode_items(py, &items, columns);
-        }
         self.encode_objects(py, values, columns)
     }
 
-    /// The items of lists: lists within lists are objects, so that nothing here recurses.
-    fn encode_items(
-        &mut self,
-        py: Python<'_>,
-        items: &[Bound<'_, PyAny>],
-        columns: &mut Columns,
-    ) -> Result<()> {
-        if let Some(bytes) = encode_ints(items)? {
-            columns.push((ColumnKind::Int64, bytes));
-            return Ok(());
-        }
-        self.encode_objects(py, items, columns)
-    }
-
     fn encode_objects(
-        &mut self,
+        &self,
         py: Python<'_>,
         values: &[Bound<'_, PyAny>],
         columns: &mut Columns,
@@ -96,7 +92,13 @@ fn encode_ints(values: &[Bound<'_, PyAny>]) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// The lengths and the items of `values`, where all are exactly `list`.
+/// Whether a list may be written apart from `item`: the item holds no list, so not that one.
+fn is_plain(item: &Bound<'_, PyAny>) -> bool {
+    let holds_leaves = |tuple: &Bound<'_, PyTuple>| tuple.iter_borrowed().all(|of| is_leaf(&of));
+    is_leaf(item) || item.cast_exact::<PyTuple>().is_ok_and(holds_leaves)
+}
+
+/// The lengths and the items of `values`, where all are exactly `list` and their items plain.
 #[allow(clippy::type_complexity)] // two vectors, where there are any
 fn flatten_lists<'py>(
     values: &[Bound<'py, PyAny>],
@@ -109,6 +111,9 @@ fn flatten_lists<'py>(
         let Ok(length) = u32::try_from(list.len()) else {
             return Ok(None);
         };
+        if !list.iter().all(|item| is_plain(&item)) {
+            return Ok(None);
+        }
         try_grow(&mut lengths, size_of::<u32>(), WHAT)?;
         lengths.extend_from_slice(&length.to_le_bytes());
         try_grow(&mut items, list.len(), WHAT)?;

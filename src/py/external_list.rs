@@ -8,11 +8,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use pyo3::exceptions::PyTypeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyDict, PyFrozenSet, PyList, PySet, PyString, PyTuple};
+use pyo3::types::{
+    PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyList, PySet, PyString, PyTuple,
+};
 
 use super::column_codec::{ColumnDecoder, ColumnEncoder, Columns};
 use super::errors::of_iterator;
+use super::ffi;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::spill::block::{self, BlockEncoder};
@@ -22,35 +26,102 @@ use crate::spill::spill_file::{BlockAddress, SpillFiles};
 /// Serialized values of about this size make a block: a reader holds one block of each store.
 const BLOCK_BYTES: usize = 64 << 10;
 
-/// Items that a first block may hold; the sizes seen from then on set the number.
-pub const FIRST_BLOCK_WEIGHT: usize = 1024;
+/// Weight of a first block: small, since weights are guesses until a block was serialized.
+pub const FIRST_BLOCK_WEIGHT: usize = 4 << 10;
 
-/// About how many items a value brings with it, for blocks to be of a bounded size.
+/// What a number weighs, or a reference.
+const LIGHT: usize = size_of::<usize>();
+
+/// What an object of any other type weighs at least: it may hold others that are not seen.
+const UNKNOWN: usize = 512;
+
+/// Most items of a value that are looked at, at all depths together.
+const LOOKS: usize = 64;
+
+/// About how many bytes a value takes when it is serialized, for blocks to be of a bounded size.
+///
+/// Of a large container some items are looked at, evenly spread.
 pub fn weight(value: &Bound<'_, PyAny>) -> usize {
-    if let Ok(list) = value.cast_exact::<PyList>() {
-        1 + list.len()
+    weigh(value, LOOKS)
+}
+
+fn weigh(value: &Bound<'_, PyAny>, looks: usize) -> usize {
+    if ffi::as_i64(value.as_borrowed()).is_some() {
+        LIGHT
     } else if let Ok(text) = value.cast_exact::<PyString>() {
-        1 + text.len().unwrap_or_default() / 32
-    } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
-        1 + bytes.as_bytes().len() / 32
+        LIGHT.saturating_add(text.len().unwrap_or_default())
     } else if let Ok(tuple) = value.cast_exact::<PyTuple>() {
-        1 + tuple.len()
+        weigh_items(tuple.len(), looks, |at| tuple.get_item(at).ok())
+    } else if let Ok(list) = value.cast_exact::<PyList>() {
+        weigh_items(list.len(), looks, |at| list.get_item(at).ok())
+    } else if value.is_none()
+        || value.is_exact_instance_of::<PyFloat>()
+        || value.is_exact_instance_of::<PyBool>()
+    {
+        LIGHT
+    } else if let Ok(bytes) = value.cast_exact::<PyBytes>() {
+        LIGHT.saturating_add(bytes.as_bytes().len())
     } else if let Ok(dict) = value.cast_exact::<PyDict>() {
-        1 + 2 * dict.len()
+        // Weighing may run code of the items, which must not find the dict being iterated over.
+        let some: Vec<_> = dict
+            .iter()
+            .take(at_once(looks) / 2)
+            .flat_map(|(key, value)| [key, value])
+            .collect();
+        weigh_some(&some, dict.len().saturating_mul(2), looks)
     } else if let Ok(set) = value.cast_exact::<PySet>() {
-        1 + set.len()
+        let some: Vec<_> = set.iter().take(at_once(looks)).collect();
+        weigh_some(&some, set.len(), looks)
     } else if let Ok(set) = value.cast_exact::<PyFrozenSet>() {
-        1 + set.len()
+        let some: Vec<_> = set.iter().take(at_once(looks)).collect();
+        weigh_some(&some, set.len(), looks)
     } else {
-        1
+        // A huge `int`, an array, an object of a class of the user's: what it says of itself.
+        let said = value.call_method0(intern!(value.py(), "__sizeof__")).ok();
+        said.and_then(|bytes| bytes.extract::<usize>().ok())
+            .unwrap_or_default()
+            .max(UNKNOWN)
     }
 }
 
-/// The weight of a full block, when one of `weight` came to `bytes` and `target` is wanted.
-pub fn next_full(weight: usize, bytes: usize, target: usize) -> usize {
+/// How many items of one container are looked at, of so many looks in all.
+const fn at_once(looks: usize) -> usize {
+    looks.isqrt() + 1
+}
+
+/// What `len` items weigh, by as many `looks` at some of them and at what those hold.
+fn weigh_items<'py>(
+    len: usize,
+    looks: usize,
+    item: impl Fn(usize) -> Option<Bound<'py, PyAny>>,
+) -> usize {
+    if looks == 0 {
+        return LIGHT.saturating_mul(len.saturating_add(1));
+    }
+    let looked_at = len.clamp(1, at_once(looks));
+    let step = len.div_ceil(looked_at).max(1);
+    // Fewer at each depth, so that an object that holds itself comes to an end.
+    let looks_each = looks.saturating_sub(looked_at) / looked_at;
+    (0..len)
+        .step_by(step)
+        .filter_map(item)
+        .map(|item| weigh(&item, looks_each).saturating_mul(step))
+        .fold(LIGHT, usize::saturating_add)
+}
+
+/// What `len` items weigh, of which `some` can be looked at.
+fn weigh_some(some: &[Bound<'_, PyAny>], len: usize, looks: usize) -> usize {
+    let weight = weigh_items(some.len(), looks, |at| some.get(at).cloned());
+    weight.saturating_mul(len.max(1)) / some.len().max(1)
+}
+
+/// The weight of a full block after one of `weight`, which came to `bytes` where `target` is
+/// wanted; `full` is what was taken for a full block so far.
+pub fn next_full(full: usize, weight: usize, bytes: usize, target: usize) -> usize {
     let wanted = weight.saturating_mul(target) / bytes.max(1);
-    // A block at most doubles, so that a run of small values does not let a large one in.
-    wanted.clamp(1, weight.saturating_mul(2).max(FIRST_BLOCK_WEIGHT))
+    // At most twice the block before, so that a run of small values does not let a large one in.
+    let most = full.max(weight.saturating_mul(2)).min(target);
+    wanted.clamp(1, most.max(1))
 }
 
 /// Writes the values of a list as blocks, in order.
@@ -67,7 +138,7 @@ fn write_blocks(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<Bl
     const WHAT: &str = "the index of a spilled list";
     let py = values.py();
     let mut blocks = Vec::new();
-    let (mut values_encoder, mut encoder) = (ColumnEncoder::default(), BlockEncoder::new());
+    let (values_encoder, mut encoder) = (ColumnEncoder::default(), BlockEncoder::new());
     let mut batch = Vec::new();
     let (mut start, mut full) = (0, FIRST_BLOCK_WEIGHT);
     while start < values.len() {
@@ -75,7 +146,7 @@ fn write_blocks(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<Bl
         batch.clear();
         while start < values.len() && taken < full {
             let value = values.get_item(start)?;
-            taken += weight(&value);
+            taken = weight(&value).saturating_add(taken);
             memory::try_grow(&mut batch, 1, WHAT)?;
             batch.push(value);
             start += 1;
@@ -88,7 +159,7 @@ fn write_blocks(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<Bl
         let address = py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
         memory::try_grow(&mut blocks, 1, WHAT)?;
         blocks.push(address);
-        full = next_full(taken, bytes, BLOCK_BYTES);
+        full = next_full(full, taken, bytes, BLOCK_BYTES);
     }
     Ok(blocks)
 }

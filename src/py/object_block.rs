@@ -58,7 +58,8 @@ impl<'py> RecordWriter<'py> {
         if self.combiners.len() == self.combiners.capacity() {
             try_grow(&mut self.combiners, 1, WHAT)?;
         }
-        self.weight += weight(&combiner);
+        let record = weight(&key).saturating_add(weight(&combiner));
+        self.weight = self.weight.saturating_add(record);
         self.keys.push(key);
         self.combiners.push(combiner);
         if self.weight >= self.full {
@@ -85,7 +86,7 @@ impl<'py> RecordWriter<'py> {
             })
             .map_err(|error| self.name_the_record(error))?;
         let bytes = columns.iter().map(|(_, bytes)| bytes.len()).sum();
-        self.full = next_full(self.weight, bytes, BLOCK_BYTES);
+        self.full = next_full(self.full, self.weight, bytes, BLOCK_BYTES);
         self.weight = 0;
         self.keys.clear();
         self.combiners.clear();

@@ -1,6 +1,10 @@
 //! [`AutoSerializer`]: marshal where that is exact, pickle for everything else.
 
-use pyo3::exceptions::PyValueError;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ahash::RandomState;
+use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
@@ -13,14 +17,19 @@ const PICKLE: u8 = b'P';
 /// Deeper nesting than this goes to pickle, which words its own error.
 const MAX_DEPTH: usize = 50;
 
+/// Of containers this deep or deeper it is remembered that marshal gives them back. A list of
+/// records is less deep, so it pays nothing for it.
+const REMEMBERED_DEPTH: usize = 3;
+
 /// Serializes to one byte `M` and marshal's bytes, or `P` and pickle's.
 ///
 /// It starts with marshal, and stays with pickle after the first object that marshal cannot give
 /// back exactly.
-#[pyclass(module = "ferroshuffle._core")]
+#[pyclass(module = "ferroshuffle._core", frozen)]
 #[derive(Default)]
 pub struct AutoSerializer {
-    stays_with_pickle: bool,
+    /// Atomic only to be shared: the GIL guards it, and pickling may call for us once more.
+    stays_with_pickle: AtomicBool,
 }
 
 #[pymethods]
@@ -32,7 +41,7 @@ impl AutoSerializer {
 
     /// The bytes of `obj`.
     #[pyo3(name = "dumps")]
-    fn py_dumps<'py>(&mut self, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
+    fn py_dumps<'py>(&self, obj: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyBytes>> {
         let mut bytes = Vec::new();
         self.dumps(obj, &mut bytes)?;
         Ok(PyBytes::new(obj.py(), &bytes))
@@ -60,21 +69,39 @@ impl AutoSerializer {
 
 impl AutoSerializer {
     /// Appends the bytes of `object` to `out`, whose growth is checked.
-    pub fn dumps(&mut self, object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
+    pub fn dumps(&self, object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> PyResult<()> {
         let py = object.py();
-        if !self.stays_with_pickle {
-            if is_exact_in_marshal(object, MAX_DEPTH)
+        if !self.stays_with_pickle.load(Ordering::Relaxed) {
+            if is_exact_in_marshal(object, MAX_DEPTH, &mut Seen::default())
                 && let Ok(bytes) = py
                     .import("marshal")?
                     .call_method1("dumps", (object, version_for(object)))
             {
                 return append(out, MARSHAL, bytes.cast::<PyBytes>()?.as_bytes());
             }
-            self.stays_with_pickle = true;
+            self.stays_with_pickle.store(true, Ordering::Relaxed);
         }
-        let bytes = py.import("pickle")?.call_method1("dumps", (object, -1))?;
-        append(out, PICKLE, bytes.cast::<PyBytes>()?.as_bytes())
+        append(out, PICKLE, pickled(object)?.cast::<PyBytes>()?.as_bytes())
     }
+}
+
+/// Pickle's bytes of `object`.
+///
+/// Pickle refuses what it does not find again by name: a lambda, and in a worker every class and
+/// function of the driver's main script. As in stock PySpark those go by value, where PySpark is
+/// installed. The error is pickle's own if that does not help.
+fn pickled<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let py = object.py();
+    let refused = match py.import("pickle")?.call_method1("dumps", (object, -1)) {
+        Ok(bytes) => return Ok(bytes),
+        Err(error) => error,
+    };
+    if !refused.is_instance_of::<PyException>(py) || refused.is_instance_of::<PyMemoryError>(py) {
+        return Err(refused);
+    }
+    py.import("pyspark.cloudpickle")
+        .and_then(|cloudpickle| cloudpickle.call_method1("dumps", (object, -1)))
+        .map_err(|_| refused)
 }
 
 fn append(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) -> PyResult<()> {
@@ -119,44 +146,54 @@ fn version_for(object: &Bound<'_, PyAny>) -> u8 {
     }
 }
 
-/// Whether marshal gives back an equal object of the same types all through.
-///
-/// What marshal accepts is not enough: it writes anything with a buffer (`bytearray`, an array,
-/// a numpy scalar) as `bytes`. So only exact builtin types pass here.
-fn is_exact_in_marshal(object: &Bound<'_, PyAny>, depth: usize) -> bool {
-    if object.is_exact_instance_of::<PyInt>()
+/// Containers that were found to be exact, so that one that is reached on many ways is looked
+/// through once.
+type Seen = HashSet<*mut pyo3::ffi::PyObject, RandomState>;
+
+/// Whether `object` is exactly of a builtin type that holds no other object.
+pub fn is_leaf(object: &Bound<'_, PyAny>) -> bool {
+    object.is_exact_instance_of::<PyInt>()
         || object.is_exact_instance_of::<PyString>()
         || object.is_exact_instance_of::<PyFloat>()
         || object.is_none()
         || object.is_exact_instance_of::<PyBool>()
         || object.is_exact_instance_of::<PyBytes>()
         || object.is_exact_instance_of::<PyComplex>()
-    {
+}
+
+/// Whether marshal gives back an equal object of the same types all through.
+///
+/// What marshal accepts is not enough: it writes anything with a buffer (`bytearray`, an array,
+/// a numpy scalar) as `bytes`. So only exact builtin types pass here.
+fn is_exact_in_marshal(object: &Bound<'_, PyAny>, depth: usize, seen: &mut Seen) -> bool {
+    if is_leaf(object) {
         return true;
     }
     let Some(depth) = depth.checked_sub(1) else {
         return false;
     };
-    if let Ok(tuple) = object.cast_exact::<PyTuple>() {
-        return tuple
-            .iter_borrowed()
-            .all(|item| is_exact_in_marshal(&item, depth));
+    if seen.contains(&object.as_ptr()) {
+        return true;
     }
-    if let Ok(list) = object.cast_exact::<PyList>() {
-        return list.iter().all(|item| is_exact_in_marshal(&item, depth));
+    let mut is_exact = |item: &Bound<'_, PyAny>| is_exact_in_marshal(item, depth, seen);
+    let all_are_exact = if let Ok(tuple) = object.cast_exact::<PyTuple>() {
+        tuple.iter_borrowed().all(|item| is_exact(&item))
+    } else if let Ok(list) = object.cast_exact::<PyList>() {
+        list.iter().all(|item| is_exact(&item))
+    } else if let Ok(dict) = object.cast_exact::<PyDict>() {
+        dict.iter()
+            .all(|(key, value)| is_exact(&key) && is_exact(&value))
+    } else if let Ok(set) = object.cast_exact::<PySet>() {
+        set.iter().all(|item| is_exact(&item))
+    } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
+        set.iter().all(|item| is_exact(&item))
+    } else {
+        false
+    };
+    if all_are_exact && depth + REMEMBERED_DEPTH <= MAX_DEPTH && seen.try_reserve(1).is_ok() {
+        seen.insert(object.as_ptr());
     }
-    if let Ok(dict) = object.cast_exact::<PyDict>() {
-        return dict.iter().all(|(key, value)| {
-            is_exact_in_marshal(&key, depth) && is_exact_in_marshal(&value, depth)
-        });
-    }
-    if let Ok(set) = object.cast_exact::<PySet>() {
-        return set.iter().all(|item| is_exact_in_marshal(&item, depth));
-    }
-    if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
-        return set.iter().all(|item| is_exact_in_marshal(&item, depth));
-    }
-    false
+    all_are_exact
 }
 
 /// The same error, its message (or, where it has none of one string, its notes) extended.
