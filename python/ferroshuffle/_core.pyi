@@ -56,10 +56,7 @@ class Merger:
         self,
         /,
         agg: object,
-        limit_mib: float,
-        scale: int,
-        max_partitions: int,
-        split_key_limit: int,
+        limits: tuple[float, int, int, int],
         count_spilled: Callable[[int, int], None],
     ) -> RecordsIterator: ...
     def partition_items(
@@ -67,10 +64,7 @@ class Merger:
         /,
         index: int,
         agg: object,
-        limit_mib: float,
-        scale: int,
-        max_partitions: int,
-        split_key_limit: int,
+        limits: tuple[float, int, int, int],
         count_spilled: Callable[[int, int], None],
     ) -> RecordsIterator: ...
     def clear(self, /) -> None: ...

@@ -376,15 +376,16 @@ class ExternalMerger(Merger[K, V, C]):
         """Return an iterator over the items of partition `index`, which stay where they are."""
         return self._engine.partition_items(index, *self._merge_arguments())
 
-    def _merge_arguments(self) -> tuple[Any, float, int, int, int, Callable[[int, int], None]]:
-        return (
-            self.agg,
+    def _merge_arguments(
+        self,
+    ) -> tuple[Any, tuple[float, int, int, int], Callable[[int, int], None]]:
+        limits = (
             self._next_limit(),
             self.scale,
             self.MAX_TOTAL_PARTITIONS,
             self._split_key_limit(),
-            _count_spilled,
         )
+        return self.agg, limits, _count_spilled
 
     def _split_key_limit(self) -> int:
         """Return the number of keys up to which a partition is not divided again."""

@@ -70,7 +70,7 @@ pub fn call1<'py>(
     function: Borrowed<'_, 'py, PyAny>,
     a: Borrowed<'_, '_, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let arguments = [std::ptr::null_mut(), a.as_ptr()];
+    let mut arguments = [std::ptr::null_mut(), a.as_ptr()];
     // SAFETY: the argument is alive for the call, and the place before it is ours to lend, which
     // is what the offset flag says. The result is an owned reference or null with an error set.
     unsafe {
@@ -78,7 +78,7 @@ pub fn call1<'py>(
             function.py(),
             ffi::PyObject_Vectorcall(
                 function.as_ptr(),
-                arguments.as_ptr().add(1),
+                arguments.as_mut_ptr().add(1),
                 1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                 std::ptr::null_mut(),
             ),
@@ -93,14 +93,14 @@ pub fn call2<'py>(
     a: Borrowed<'_, '_, PyAny>,
     b: Borrowed<'_, '_, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let arguments = [std::ptr::null_mut(), a.as_ptr(), b.as_ptr()];
+    let mut arguments = [std::ptr::null_mut(), a.as_ptr(), b.as_ptr()];
     // SAFETY: as in `call1`.
     unsafe {
         Bound::from_owned_ptr_or_err(
             function.py(),
             ffi::PyObject_Vectorcall(
                 function.as_ptr(),
-                arguments.as_ptr().add(1),
+                arguments.as_mut_ptr().add(1),
                 2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
                 std::ptr::null_mut(),
             ),

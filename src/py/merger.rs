@@ -85,6 +85,7 @@ impl Merger {
             state
                 .policy
                 .set_limit_mib(limit_mib.unwrap_or(f64::INFINITY));
+            state.is_drained = false;
             Ok(())
         })?;
         let mut interval = CheckInterval::new(batch);
@@ -170,7 +171,6 @@ impl Merger {
             let functions = state.table.table.functions_mut();
             functions.create_combiner = Some(create);
             functions.merge_value = Some(merge);
-            state.is_drained = false;
             Ok(())
         })?;
         Ok(self.merge(owner, iterator, Stage::Values, limit_mib, batch)?)
@@ -206,62 +206,39 @@ impl Merger {
 
     /// Iterator over all records, in memory and spilled, which leaves the merger empty.
     ///
-    /// `count_spilled(memory_bytes, disk_bytes)` is called where merging spills once more.
-    #[pyo3(signature = (agg, limit_mib, scale, max_partitions, split_key_limit, count_spilled))]
+    /// `limits` are the memory limit in MiB, the number of partitions that this merger is one of,
+    /// the most partitions there may be in all, and the number of keys up to which one is not
+    /// divided. `count_spilled(memory_bytes, disk_bytes)` is called where merging spills again.
+    #[pyo3(signature = (agg, limits, count_spilled))]
     fn external_items(
         &self,
         agg: &Bound<'_, PyAny>,
-        limit_mib: f64,
-        scale: usize,
-        max_partitions: usize,
-        split_key_limit: usize,
+        limits: Limits,
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
         let py = agg.py();
-        self.with_state(py, |state| {
-            if state.is_drained {
-                return Err(Error::Usage(
-                    "the spilled items of a merger can be read once, and they were".to_owned(),
-                ));
-            }
-            Ok(())
-        })?;
-        self.read_merge_combiners(agg)?;
-        let limits = MergeLimits {
-            memory_mib: limit_mib,
-            scale,
-            max_partitions,
-            split_key_limit,
-        };
+        self.prepare_external(agg)?;
         let merge = self.with_state(py, |state| {
+            let merge = state.table.take_merge(merge_limits(limits))?;
             state.is_drained = true;
-            state.table.take().into_merge(limits)
+            Ok(merge)
         })?;
         Ok(RecordsIterator::external(merge, count_spilled))
     }
 
     /// Iterator over the records of one partition of what was spilled, which stay on disk; other
     /// arguments as for `external_items`. What is in memory is left out.
-    #[pyo3(signature = (index, agg, limit_mib, scale, max_partitions, split_key_limit, count_spilled))]
-    #[allow(clippy::too_many_arguments)] // the arguments of `external_items` and one more
+    #[pyo3(signature = (index, agg, limits, count_spilled))]
     fn partition_items(
         &self,
         index: usize,
         agg: &Bound<'_, PyAny>,
-        limit_mib: f64,
-        scale: usize,
-        max_partitions: usize,
-        split_key_limit: usize,
+        limits: Limits,
         count_spilled: Py<PyAny>,
     ) -> PyResult<RecordsIterator> {
         let py = agg.py();
-        self.read_merge_combiners(agg)?;
-        let limits = MergeLimits {
-            memory_mib: limit_mib,
-            scale,
-            max_partitions,
-            split_key_limit,
-        };
+        self.prepare_external(agg)?;
+        let limits = merge_limits(limits);
         let merge = self.with_state(py, |state| state.table.merge_of_partition(index, limits))?;
         Ok(RecordsIterator::external(merge, count_spilled))
     }
@@ -295,9 +272,33 @@ impl Merger {
         let merge = Function::new(&agg.getattr("mergeCombiners")?)?;
         self.with_state(py, |state| {
             state.table.table.functions_mut().merge_combiners = Some(merge);
-            state.is_drained = false;
             Ok(())
         })?;
         Ok(())
+    }
+
+    /// Makes ready for reading what was spilled; fails where that was given away before.
+    fn prepare_external(&self, agg: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.with_state(agg.py(), |state| {
+            if state.is_drained {
+                return Err(Error::Usage(
+                    "the spilled items of a merger can be read once, and they were".to_owned(),
+                ));
+            }
+            Ok(())
+        })?;
+        self.read_merge_combiners(agg)
+    }
+}
+
+/// The fields of [`MergeLimits`] in their order.
+type Limits = (f64, usize, usize, usize);
+
+fn merge_limits((memory_mib, scale, max_partitions, split_key_limit): Limits) -> MergeLimits {
+    MergeLimits {
+        memory_mib,
+        scale,
+        max_partitions,
+        split_key_limit,
     }
 }

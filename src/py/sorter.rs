@@ -289,7 +289,9 @@ pub fn sort_external<'py>(
     if sorter.runs.is_empty() {
         return Ok(sorter.values.into_any());
     }
-    sorter.merge_runs()?;
+    // Runs are read as the values are asked for, so errors are those of an iterator.
+    let raised = |error: Error| of_iterator(py, error.into());
+    sorter.merge_runs().map_err(raised)?;
     let Sorter {
         ordering,
         files,
@@ -299,7 +301,7 @@ pub fn sort_external<'py>(
     } = sorter;
     let mut sources: Vec<Cursor> = runs.into_iter().map(Cursor::on_disk).collect();
     sources.push(Cursor::in_memory(values.unbind()));
-    let merge = Merge::new(py, ordering, sources, &files)?;
+    let merge = Merge::new(py, ordering, sources, &files).map_err(raised)?;
     let state = GilCell::new(Some(Box::new(Sorted { files, merge })));
     Ok(Bound::new(py, SortedIterator { state })?.into_any())
 }

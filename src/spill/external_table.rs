@@ -80,10 +80,10 @@ pub trait Spillable: Sized {
 pub struct ExternalTable<T> {
     /// What is in memory.
     pub table: T,
-    files: Arc<SpillFiles>,
-    runs: Vec<Run>,
-    level: u32,
-    partitions: usize,
+    pub(super) files: Arc<SpillFiles>,
+    pub(super) runs: Vec<Run>,
+    pub(super) level: u32,
+    pub(super) partitions: usize,
 }
 
 impl<T: Spillable> ExternalTable<T> {
@@ -139,7 +139,7 @@ impl<T: Spillable> ExternalTable<T> {
         memory::ensure_headroom(HEADROOM)?;
         let resident = memory::resident_bytes();
         let rows = self.table.len();
-        let layout = Layout::new(self.table.hashes(), self.level, self.partitions)?;
+        let layout = self.layout()?;
         let mut writer = RunWriter::new(&self.files, self.runs.len());
         self.table.write(&layout, &mut writer)?;
         let run = writer.finish();
@@ -165,27 +165,26 @@ impl<T: Spillable> ExternalTable<T> {
         partition: usize,
         limits: MergeLimits,
     ) -> Result<PartitionMerge<T>> {
-        let merge = PartitionMerge::new(
-            self.table.fresh(),
-            Arc::clone(&self.files),
-            self.runs.clone(),
-            self.level,
-            self.partitions,
-            limits,
-        )?;
-        Ok(merge.only(partition))
+        let runs = Self {
+            table: self.table.fresh(),
+            files: Arc::clone(&self.files),
+            runs: self.runs.clone(),
+            level: self.level,
+            partitions: self.partitions,
+        };
+        let layout = runs.layout()?;
+        Ok(PartitionMerge::new(runs, layout, limits).only(partition))
     }
 
-    /// Ends the table: what it holds and what it wrote, merged partition by partition.
-    pub fn into_merge(self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
-        let Self {
-            table,
-            files,
-            runs,
-            level,
-            partitions,
-        } = self;
-        PartitionMerge::new(table, files, runs, level, partitions, limits)
+    /// What the table holds and has written, merged partition by partition; it is left empty, as
+    /// by [`take`](Self::take). Where that fails, the table holds what it held.
+    pub fn take_merge(&mut self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
+        let layout = self.layout()?;
+        Ok(PartitionMerge::new(self.take(), layout, limits))
+    }
+
+    fn layout(&self) -> Result<Layout> {
+        Layout::new(self.table.hashes(), self.level, self.partitions)
     }
 }
 

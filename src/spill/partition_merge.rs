@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use super::external_table::{ExternalTable, MergeLimits, Spillable};
 use super::layout::Layout;
-use super::run::Run;
-use super::spill_file::SpillFiles;
 use crate::error::Result;
 use crate::memory::{self, SpillPolicy};
 use crate::metrics::Spilled;
@@ -21,13 +19,10 @@ use crate::metrics::Spilled;
 /// A call of [`next_record`](Self::next_record) that fails leaves the partition unread: the next call starts
 /// it again.
 pub struct PartitionMerge<T> {
-    files: Arc<SpillFiles>,
-    runs: Vec<Run>,
-    /// Rows that were never written, and which partition each belongs to.
-    resident: T,
+    /// The runs, and the rows that were never written.
+    source: ExternalTable<T>,
+    /// Which partition each row that was never written belongs to.
     layout: Layout,
-    level: u32,
-    partitions: usize,
     remaining: Range<usize>,
     limits: MergeLimits,
     /// The partition being handed out, and the next row of it.
@@ -39,33 +34,23 @@ pub struct PartitionMerge<T> {
 }
 
 impl<T: Spillable> PartitionMerge<T> {
-    pub(super) fn new(
-        resident: T,
-        files: Arc<SpillFiles>,
-        runs: Vec<Run>,
-        level: u32,
-        partitions: usize,
-        limits: MergeLimits,
-    ) -> Result<Self> {
-        Ok(Self {
-            layout: Layout::new(resident.hashes(), level, partitions)?,
-            current: resident.fresh(),
-            resident,
-            files,
-            runs,
-            level,
-            partitions,
-            remaining: 0..partitions,
+    /// `layout` is that of the rows in `source`.
+    pub(super) fn new(source: ExternalTable<T>, layout: Layout, limits: MergeLimits) -> Self {
+        Self {
+            remaining: 0..source.partitions,
+            current: source.table.fresh(),
+            source,
+            layout,
             limits,
             row: 0,
             split: None,
             spilled: Spilled::default(),
-        })
+        }
     }
 
     /// The same merge of one partition only.
     pub(super) fn only(mut self, partition: usize) -> Self {
-        let end = self.partitions.min(partition.saturating_add(1));
+        let end = self.source.partitions.min(partition.saturating_add(1));
         self.remaining = partition.min(end)..end;
         self
     }
@@ -102,7 +87,7 @@ impl<T: Spillable> PartitionMerge<T> {
 
     /// Shows all tables, for a garbage collector to see what they refer to.
     pub fn tables(&self) -> Vec<&T> {
-        let mut tables = vec![&self.resident, &self.current];
+        let mut tables = vec![&self.source.table, &self.current];
         if let Some(split) = &self.split {
             tables.extend(split.tables());
         }
@@ -111,62 +96,61 @@ impl<T: Spillable> PartitionMerge<T> {
 
     fn load(&mut self, partition: usize) -> Result<()> {
         let parts = self.partitions_of_a_split();
-        let mut table = std::mem::replace(&mut self.current, self.resident.fresh());
+        let mut table = std::mem::replace(&mut self.current, self.source.table.fresh());
         table.reset();
-        let mut target =
-            ExternalTable::at_level(table, Arc::clone(&self.files), self.level + 1, parts);
+        let files = Arc::clone(&self.source.files);
+        let mut target = ExternalTable::at_level(table, files, self.source.level + 1, parts);
         let mut policy = SpillPolicy::new(self.limits.memory_mib);
         // What is resident now was there before this partition: only its growth counts.
         policy.spilled(memory::resident_bytes());
         let mut block = Vec::new();
-        for run in &self.runs {
+        for run in &self.source.runs {
             for address in run.blocks(partition) {
                 if policy.is_due(memory::resident_bytes(), target.table.heap_bytes() as u64) {
-                    let spilled = Self::relieve(&mut target, &self.files, parts, &self.limits)?;
-                    self.spilled.add(spilled);
+                    self.spilled.add(Self::relieve(&mut target, &self.limits)?);
                     policy.spilled(memory::resident_bytes());
                 }
-                self.files.read(address, &mut block)?;
+                self.source.files.read(address, &mut block)?;
                 target.table.merge_block(&block)?;
             }
         }
         let rows = self.layout.rows(partition);
-        target.table.merge_rows(&self.resident, rows)?;
-        self.resident.forget(rows)?;
-        if target.runs() == 0 {
-            self.current = target.table;
+        target.table.merge_rows(&self.source.table, rows)?;
+        let split = if target.runs() == 0 {
+            None
         } else {
-            let scale = self.limits.scale.saturating_mul(self.partitions);
             let limits = MergeLimits {
-                scale,
+                scale: self.limits.scale.saturating_mul(self.source.partitions),
                 ..self.limits
             };
-            self.split = Some(Box::new(target.into_merge(limits)?));
+            Some(Box::new(target.take_merge(limits)?))
+        };
+        // Only now that the partition is whole elsewhere: until here it can be started again.
+        self.source.table.forget(rows)?;
+        match split {
+            Some(split) => self.split = Some(split),
+            None => self.current = target.table,
         }
         Ok(())
     }
 
     /// Into how many parts a partition of this level may be split; 1 says not at all.
     fn partitions_of_a_split(&self) -> usize {
-        let so_far = self.limits.scale.saturating_mul(self.partitions).max(1);
-        (self.limits.max_partitions / so_far).clamp(1, self.partitions)
+        let partitions = self.source.partitions;
+        let so_far = self.limits.scale.saturating_mul(partitions).max(1);
+        (self.limits.max_partitions / so_far).clamp(1, partitions)
     }
 
     /// Gets a partition that outgrew memory out of it, where there is a way.
-    fn relieve(
-        target: &mut ExternalTable<T>,
-        files: &Arc<SpillFiles>,
-        parts: usize,
-        limits: &MergeLimits,
-    ) -> Result<Spilled> {
+    fn relieve(target: &mut ExternalTable<T>, limits: &MergeLimits) -> Result<Spilled> {
         let keys = target.table.len();
-        let is_worth_splitting = parts > 1 && keys > limits.split_key_limit.max(1);
+        let is_worth_splitting = target.partitions > 1 && keys > limits.split_key_limit.max(1);
         // A partition is either split or has its values on disk, whichever came first.
         let is_split = target.runs() > 0;
         if is_split || is_worth_splitting && !target.table.has_values_on_disk() {
             return target.spill();
         }
-        let moved = target.table.move_values_to_disk(files)?;
+        let moved = target.table.move_values_to_disk(&target.files)?;
         Ok(moved.unwrap_or_default())
     }
 }
