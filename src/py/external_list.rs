@@ -127,17 +127,23 @@ pub fn next_full(full: usize, weight: usize, bytes: usize, target: usize) -> usi
 /// Writes the values of a list as blocks, in order.
 pub fn write_values(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<BlockAddress>> {
     let mark = files.mark();
-    let blocks = write_blocks(values, files);
-    if blocks.is_err() {
-        files.roll_back(mark);
+    let mut blocks = Vec::new();
+    match write_blocks(values, files, &mut blocks) {
+        Ok(()) => Ok(blocks),
+        Err(error) => {
+            files.roll_back(mark, &blocks);
+            Err(error)
+        }
     }
-    blocks
 }
 
-fn write_blocks(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<BlockAddress>> {
+fn write_blocks(
+    values: &Bound<'_, PyList>,
+    files: &SpillFiles,
+    blocks: &mut Vec<BlockAddress>,
+) -> Result<()> {
     const WHAT: &str = "the index of a spilled list";
     let py = values.py();
-    let mut blocks = Vec::new();
     let (values_encoder, mut encoder) = (ColumnEncoder::default(), BlockEncoder::new());
     let mut batch = Vec::new();
     let (mut start, mut full) = (0, FIRST_BLOCK_WEIGHT);
@@ -156,12 +162,11 @@ fn write_blocks(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<Bl
         let mut columns = Columns::new();
         values_encoder.encode(py, &batch, &mut columns)?;
         let bytes = columns.iter().map(|(_, bytes)| bytes.len()).sum();
-        let address = py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?;
-        memory::try_grow(&mut blocks, 1, WHAT)?;
-        blocks.push(address);
+        memory::try_grow(blocks, 1, WHAT)?;
+        blocks.push(py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?);
         full = next_full(full, taken, bytes, BLOCK_BYTES);
     }
-    Ok(blocks)
+    Ok(())
 }
 
 /// The values of one block.

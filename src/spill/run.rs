@@ -102,7 +102,7 @@ impl<'a> RunWriter<'a> {
 impl Drop for RunWriter<'_> {
     fn drop(&mut self) {
         if let Some(mark) = self.mark.take() {
-            self.files.roll_back(mark);
+            self.files.roll_back(mark, &self.run.blocks);
         }
     }
 }

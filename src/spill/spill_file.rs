@@ -148,10 +148,14 @@ impl SpillFiles {
         }
     }
 
-    /// Takes back all that was appended since the mark, by whomever: one spill at a time.
-    pub fn roll_back(&self, mark: Mark) {
-        for (file, end) in self.files.iter().zip(mark.ends) {
-            file.truncate(end);
+    /// Takes back the blocks of `own`, which are those that the caller appended since the mark.
+    ///
+    /// A file that somebody else appended to meanwhile stays as long as it is: theirs may lie
+    /// behind ours.
+    pub fn roll_back(&self, mark: Mark, own: &[BlockAddress]) {
+        for (number, (file, end)) in self.files.iter().zip(mark.ends).enumerate() {
+            let ours = own.iter().filter(|block| block.file as usize == number);
+            file.cut_off(ours.map(|block| block.len).sum(), end);
         }
     }
 
@@ -201,9 +205,10 @@ impl SpillFile {
         Ok(offset)
     }
 
-    fn truncate(&self, to: u64) {
+    /// Makes the file end at `to`, where that takes no more than `bytes` away.
+    fn cut_off(&self, bytes: u64, to: u64) {
         let mut end = self.end();
-        if *end <= to {
+        if *end <= to || *end - to > bytes {
             return;
         }
         if let Some(file) = self.opened.get() {
@@ -351,9 +356,9 @@ mod tests {
             .set(File::options().write(true).open(&path).unwrap())
             .unwrap();
         *writable.end() = 4;
-        writable.truncate(9);
+        writable.cut_off(9, 9);
         assert_eq!(*writable.end(), 4, "a mark never makes a file longer");
-        writable.truncate(2);
+        writable.cut_off(2, 2);
         assert_eq!(fs::read(&path).unwrap(), b"ke");
         let unwritable = SpillFile::default();
         unwritable.opened.set(File::open(&path).unwrap()).unwrap();
@@ -371,14 +376,32 @@ mod tests {
         let files = files(&[a.path(), b.path()]);
         let kept = files.append(0, b"kept", 1).unwrap();
         let mark = files.mark();
-        files.append(0, b"gone", 1).unwrap();
-        files.append(1, b"gone too", 1).unwrap();
-        files.roll_back(mark);
+        let gone = [
+            files.append(0, b"gone", 1).unwrap(),
+            files.append(1, b"gone too", 1).unwrap(),
+        ];
+        files.roll_back(mark, &gone);
         assert_eq!(files.disk_bytes(), 4);
         assert_eq!(files.file(0).unwrap().metadata().unwrap().len(), 4);
         assert_eq!(files.file(1).unwrap().metadata().unwrap().len(), 0);
         assert_eq!(read(&files, &kept), b"kept");
         assert_eq!(files.append(0, b"next", 1).unwrap().offset, 4);
+    }
+
+    #[test]
+    fn rolling_back_spares_what_somebody_else_appended() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let files = files(&[a.path(), b.path()]);
+        let mark = files.mark();
+        let ours = [
+            files.append(0, b"ours", 1).unwrap(),
+            files.append(1, b"ours too", 1).unwrap(),
+        ];
+        let theirs = files.append(0, b"theirs", 1).unwrap();
+        files.roll_back(mark, &ours);
+        assert_eq!(read(&files, &theirs), b"theirs");
+        assert_eq!(files.file(1).unwrap().metadata().unwrap().len(), 0);
+        assert_eq!(files.append(0, b"next", 1).unwrap().offset, 10);
     }
 
     #[test]
