@@ -18,8 +18,9 @@ const FLOOR_BYTES: u64 = 32 << 20;
 const FLOOR_PART: u64 = 8;
 /// Growth that may pass unseen between two looks, as a part of the room left.
 const LOOK_PART: u64 = 4;
-/// A look costs as much as some ten records, so never look more often than this.
-const FIRST_RECORDS: usize = 64;
+/// A look costs as much as some tens of records, so where there is no room at all, and each look
+/// would be due at once, it is not done more often than this.
+const FEWEST_RECORDS: usize = 64;
 /// Values may grow at any time, so never look less often than this.
 const MOST_RECORDS: usize = 32_768;
 /// sysinfo reads `/proc` through buffers of its own, which abort the process if they are refused.
@@ -142,7 +143,7 @@ impl CheckInterval {
     /// Looks for the first time after `first` records.
     pub fn new(first: usize) -> Self {
         Self {
-            fewest: first.clamp(1, FIRST_RECORDS),
+            fewest: first.clamp(1, FEWEST_RECORDS),
             records: first.clamp(1, MOST_RECORDS),
             resident: None,
         }
@@ -153,7 +154,8 @@ impl CheckInterval {
         self.records
     }
 
-    /// Tells that [`records`](Self::records) records later `resident` bytes were found.
+    /// Tells that `resident` bytes were found [`records`](Self::records) records later; also to be
+    /// called at the start and after each spill, for growth to be measured from there.
     pub fn checked(&mut self, resident: u64, policy: &SpillPolicy) {
         let Some(before) = self.resident.replace(resident) else {
             return; // nothing to measure growth by yet
@@ -174,10 +176,11 @@ impl CheckInterval {
             .map_or(MOST_RECORDS, |records| {
                 usize::try_from(records).unwrap_or(MOST_RECORDS)
             });
+        let fewest = if room == 0 { self.fewest } else { 1 };
         // At most twice as many: records to come may be bigger than those that went by.
         self.records = affordable
             .min(self.records.saturating_mul(2))
-            .clamp(self.fewest, MOST_RECORDS);
+            .clamp(fewest, MOST_RECORDS);
     }
 }
 
@@ -311,8 +314,20 @@ mod tests {
         interval.checked(0, &policy);
         interval.checked(16 * MB, &policy); // 16 KiB a record; 8 MiB may pass unseen
         assert_eq!(interval.records(), 512);
-        interval.checked(999 * MB, &policy); // 1 MiB of room is left
-        assert_eq!(interval.records(), 64);
+        interval.checked(999 * MB, &policy); // 1 MiB of room is left, and a record takes 2
+        assert_eq!(interval.records(), 1);
+    }
+
+    #[test]
+    fn growth_is_measured_from_the_last_spill() {
+        let policy = SpillPolicy::new(100.0);
+        let mut interval = CheckInterval::new(1000);
+        interval.checked(20 * MB, &policy);
+        for _ in 0..3 {
+            interval.checked(120 * MB, &policy);
+            interval.checked(20 * MB, &policy); // spilled
+            assert!(interval.records() < 100, "{}", interval.records());
+        }
     }
 
     #[test]

@@ -81,14 +81,15 @@ impl Merger {
         let iterator = iterator.try_iter()?.into_any();
         let py = iterator.py();
         let can_spill = limit_mib.is_some();
+        let mut interval = CheckInterval::new(batch);
         self.with_state(py, |state| {
             state
                 .policy
                 .set_limit_mib(limit_mib.unwrap_or(f64::INFINITY));
             state.is_drained = false;
+            interval.checked(memory::resident_bytes(), &state.policy);
             Ok(())
         })?;
-        let mut interval = CheckInterval::new(batch);
         let mut spilled_for_room = false;
         loop {
             let records = interval.records();
@@ -108,8 +109,10 @@ impl Merger {
                 owner.call_method0("_spill")?;
                 let limit: f64 = owner.call_method0("_next_limit")?.extract()?;
                 self.with_state(py, |state| {
+                    let resident = memory::resident_bytes();
                     state.policy.set_limit_mib(limit);
-                    state.policy.spilled(memory::resident_bytes());
+                    state.policy.spilled(resident);
+                    interval.checked(resident, &state.policy);
                     Ok(())
                 })?;
             }

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahash::RandomState;
-use pyo3::exceptions::{PyException, PyMemoryError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
@@ -92,11 +92,16 @@ impl AutoSerializer {
 /// installed. The error is pickle's own if that does not help.
 fn pickled<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = object.py();
-    let refused = match py.import("pickle")?.call_method1("dumps", (object, -1)) {
+    let pickle = py.import("pickle")?;
+    let refused = match pickle.call_method1("dumps", (object, -1)) {
         Ok(bytes) => return Ok(bytes),
         Err(error) => error,
     };
-    if !refused.is_instance_of::<PyException>(py) || refused.is_instance_of::<PyMemoryError>(py) {
+    // Any other error is one of the object's own methods: it is not to be called again.
+    let is_pickle_s = refused.is_instance(py, &pickle.getattr("PicklingError")?)
+        || refused.is_instance_of::<PyAttributeError>(py)
+        || refused.is_instance_of::<PyTypeError>(py);
+    if !is_pickle_s {
         return Err(refused);
     }
     py.import("pyspark.cloudpickle")

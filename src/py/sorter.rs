@@ -186,6 +186,7 @@ impl<'py> Sorter<'py> {
     fn read(&mut self, iterator: &Bound<'py, PyAny>) -> Result<()> {
         let py = iterator.py();
         let mut interval = CheckInterval::new(FIRST_CHECK);
+        interval.checked(memory::resident_bytes(), &self.policy);
         loop {
             for _ in 0..interval.records() {
                 let Some(value) = ffi::next(iterator)? else {
@@ -199,8 +200,10 @@ impl<'py> Sorter<'py> {
             let wanted = (self.values.len() * SORTING_BYTES) as u64;
             if self.policy.is_due(resident.saturating_add(wanted), own) {
                 self.spill()?;
+                let resident = memory::resident_bytes();
                 self.policy.set_limit_mib(self.next_limit()?);
-                self.policy.spilled(memory::resident_bytes());
+                self.policy.spilled(resident);
+                interval.checked(resident, &self.policy);
             }
             py.check_signals()?;
         }

@@ -329,3 +329,29 @@ def test_any_number_is_a_batch(batch: float) -> None:
     merger.mergeValues((n, n) for n in range(100))
     assert merger.spills >= 1
     assert sorted(merger.items()) == [(n, n) for n in range(100)]
+
+
+def test_a_list_that_holds_itself_holds_itself_after_a_spill() -> None:
+    cycle: list[Any] = [1]
+    cycle.append(cycle)
+    within: list[Any] = [2]
+    within.append((within,))
+    merger = ours(ORDER_KEEPING["keeps_first"], partitions=2)
+    merger.mergeValues([("cycle", cycle), ("within", within), ("plain", [3])])
+    merger._spill()
+    back = dict(merger.items())
+    assert back["cycle"][0] == 1
+    assert back["cycle"][1] is back["cycle"]
+    assert back["within"][1][0] is back["within"]
+    assert back["plain"] == [3]
+
+
+def test_items_that_were_given_away_are_an_error_to_ask_for_again() -> None:
+    merger = ours(ADD, partitions=2)
+    merger.mergeValues((n, n) for n in range(100))
+    merger._spill()
+    assert len(list(merger.items())) == 100
+    with pytest.raises(RuntimeError, match="read once"):
+        list(merger._recursive_merged_items(0))
+    with pytest.raises(RuntimeError, match="read once"):
+        list(merger.items())

@@ -18,13 +18,6 @@ from tests.compat.aggregators import COLLECT, StockAggregator, StockGroupBy, Sto
 from tests.conftest import NO_LIMIT_MIB
 from tests.faults.children import run
 
-# Known gap (see CHANGELOG): a spill uses pickle alone. Strict, so that the fix has to take it away.
-spills_with_pickle_alone = pytest.mark.xfail(
-    raises=(pickle.PicklingError, AttributeError),
-    reason="a spill does not fall back on cloudpickle yet",
-    strict=True,
-)
-
 
 def _of_a_driver() -> dict[str, Any]:
     """Return what the `__main__` of another process defines, as a worker has it."""
@@ -76,7 +69,6 @@ def _spill_twice(merger: Any, key: Any, value: Any) -> dict[Any, list[Any]]:
     return {key: list(group) for key, group in merger.items()}
 
 
-@spills_with_pickle_alone
 @pytest.mark.parametrize("kind", sorted(MERGERS))
 @pytest.mark.parametrize("name", NAMES)
 def test_values_of_a_driver_s_own_types_survive_a_spill(name: str, kind: str) -> None:
@@ -95,7 +87,6 @@ def test_values_of_a_driver_s_own_types_survive_a_spill(name: str, kind: str) ->
         assert [type(item) for item in left["key"]] == [type(value)] * 2
 
 
-@spills_with_pickle_alone
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "function"])
 def test_keys_of_a_driver_s_own_types_survive_a_spill(name: str) -> None:
     key = _of_a_driver()[name]
@@ -103,7 +94,6 @@ def test_keys_of_a_driver_s_own_types_survive_a_spill(name: str) -> None:
     assert result == {"before": [0, 0], key: [5, 5], "after": [1, 1]}
 
 
-@spills_with_pickle_alone
 def test_driver_s_types_survive_in_a_sorter_and_in_a_list() -> None:
     class Eager(shuffle.ExternalSorter):
         def _next_limit(self) -> float:

@@ -9,6 +9,7 @@ import decimal
 import io
 import marshal
 import pickle
+import threading
 from typing import Any
 
 import numpy as np
@@ -135,11 +136,52 @@ def test_bytes_of_nobody_are_a_value_error(data: bytes) -> None:
         AutoSerializer().loads(data)
 
 
-def test_what_neither_can_write_raises_pickle_s_error() -> None:
-    with pytest.raises((pickle.PicklingError, AttributeError, TypeError)) as expected:
-        pickle.dumps(lambda: 0)
-    with pytest.raises(type(expected.value)):
-        AutoSerializer().dumps(lambda: 0)
+def test_what_pickle_does_not_find_by_name_goes_by_value() -> None:
+    with pytest.raises((pickle.PicklingError, AttributeError)):
+        pickle.dumps(lambda: 7)
+    assert round_trip(lambda: 7)() == 7
+
+
+def test_what_none_can_write_raises_pickle_s_error() -> None:
+    with pytest.raises(TypeError) as expected:
+        pickle.dumps(threading.Lock())
+    with pytest.raises(TypeError, match=str(expected.value)):
+        AutoSerializer().dumps(threading.Lock())
+
+
+def test_an_error_of_an_object_s_own_is_raised_and_it_is_not_asked_again() -> None:
+    calls = []
+
+    class Refuses:
+        def __reduce__(self) -> Any:
+            calls.append(self)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        AutoSerializer().dumps(Refuses())
+    assert len(calls) == 1
+
+
+def test_an_object_may_use_the_serializer_that_serializes_it() -> None:
+    serializer = AutoSerializer()
+
+    class Nested:
+        def __reduce__(self) -> Any:
+            return bytes, (serializer.dumps([1, "a"]),)
+
+    assert serializer.loads(serializer.loads(serializer.dumps(Nested()))) == [1, "a"]
+
+
+def test_a_tuple_within_itself_many_times_takes_no_longer_for_it() -> None:
+    thing: tuple[Any, ...] = ()
+    for _ in range(45):
+        thing = (thing, thing)
+    back = round_trip(thing)
+    for _ in range(45):
+        left, right = back
+        assert left is right
+        back = left
+    assert back == ()
 
 
 def test_cycles_and_deep_nesting_survive() -> None:

@@ -6,6 +6,7 @@ The leak check is `conftest.py`'s, which runs after every test.
 from __future__ import annotations
 
 import gc
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -389,6 +390,22 @@ def test_stop_iteration_while_sorted_runs_are_merged_does_not_end_the_sort(
     arm(operation)
     with pytest.raises(RuntimeError, match="StopIteration"):
         list(result)
+
+
+def test_stop_iteration_as_the_first_of_sorted_runs_are_read_does_not_end_the_sort() -> None:
+    class Eager(shuffle.ExternalSorter):
+        def _next_limit(self) -> float:
+            return self.memory_limit
+
+    calls = itertools.count()
+
+    def key(number: int) -> int:
+        if next(calls) >= 1_000:  # all were sorted in their runs by then
+            raise StopIteration
+        return number
+
+    with pytest.raises(RuntimeError, match="StopIteration"):
+        list(Eager(0).sorted(range(1_000), key=key))
 
 
 def test_stop_iteration_while_a_list_is_read_does_not_end_it(arm: Callable[[str], None]) -> None:

@@ -117,3 +117,29 @@ merger = shuffle.ExternalMerger(shuffle.Aggregator({COLLECT}), 1 << 30, localdir
     frame = FRAME.replace("(limit, limit)", "(limit, hard)")
     done = attempt(frame.format(prepare=prepare, work=work), 40)
     assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
+
+
+def test_what_was_merged_before_a_memory_error_of_reading_is_still_there(
+    local_dirs: list[Path],
+) -> None:
+    prepare = f"""
+hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+merger = shuffle.ExternalMerger(shuffle.Aggregator({COLLECT}), 1 << 30, partitions=3)
+for run in range(2):
+    merger.mergeValues((n, run) for n in range(1_000_000))
+    if run == 0:
+        merger._spill()
+
+def read():
+    try:
+        next(merger.items())
+    except MemoryError:
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        return
+    os._exit(4)
+"""
+    work = """read()
+    assert sorted(merger.items()) == [(n, [0, 1]) for n in range(1_000_000)]"""
+    frame = FRAME.replace("(limit, limit)", "(limit, hard)")
+    done = attempt(frame.format(prepare=prepare, work=work), 1)
+    assert done.returncode == 0, f"exit {done.returncode}\n{done.stderr}"
