@@ -55,7 +55,7 @@ for n, _ in shuffle.ExternalSorter(limit).sorted(records(), key=lambda record: r
 assert seen == count
 """,
     "merge": """
-merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(lambda a, b: b), limit)
+merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(lambda a, b: b), limit, batch=100)
 merger.mergeValues(records())
 assert sum(n for n, _ in merger.items()) == count * (count - 1) // 2
 """,
