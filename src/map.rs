@@ -18,15 +18,34 @@ const FEWEST_SLOTS: usize = 16;
 /// An index that is fuller than this many tenths is doubled: longer chains cost more than room.
 const FULL_TENTHS: usize = 7;
 
-/// One slot of the index: the row plus one, and as much of its hash as fits beside it, so that a
-/// probe that meets another key is told so without a look at the key. Zero is a free slot.
+/// The hash of a key.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyHash {
+    /// Spread over all bits; keys that are the same have the same.
+    pub bits: u64,
+    /// Whether of all keys so marked only one has these bits, which then need no look at the key.
+    pub is_unique: bool,
+}
+
+/// Every bit of the result depends on every bit of `bits`, and no two `bits` have the same: the
+/// finalizer of splitmix64.
+#[inline]
+pub const fn mix(mut bits: u64) -> u64 {
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// One slot of the index: the row plus one, whether its hash is unique, and as much of its hash
+/// as fits beside them, so that a probe that meets another key is told so without a look at the
+/// key. Zero is a free slot.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Slot(u64);
 
 impl Slot {
     #[inline]
-    const fn new(hash: u64, row: usize) -> Self {
-        Self(hash & TAG | (row as u64 + 1))
+    const fn new(hash: KeyHash, row: usize) -> Self {
+        Self((hash.bits & TAG) | ((hash.is_unique as u64) << UNIQUE_BIT) | (row as u64 + 1))
     }
 
     #[inline]
@@ -35,19 +54,27 @@ impl Slot {
     }
 
     #[inline]
-    const fn has_tag_of(self, hash: u64) -> bool {
-        (self.0 ^ hash) & TAG == 0
+    const fn has_tag_of(self, hash: KeyHash) -> bool {
+        (self.0 ^ hash.bits) & TAG == 0
+    }
+
+    #[inline]
+    const fn is_unique(self) -> bool {
+        (self.0 >> UNIQUE_BIT) & 1 == 1
     }
 
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // rows have 32 bits
     const fn row(self) -> usize {
-        (self.0 & !TAG) as usize - 1
+        (self.0 & u32::MAX as u64) as usize - 1
     }
 }
 
-/// The upper half of a hash: the index spends the lower bits on the place.
-const TAG: u64 = !(u32::MAX as u64);
+/// The bit above the row.
+const UNIQUE_BIT: u32 = u32::BITS;
+
+/// The upper half of a hash, without its last bit: the index spends the lower bits on the place.
+const TAG: u64 = u64::MAX << (UNIQUE_BIT + 1);
 
 /// Where rows are found by hash: open addressing, one slot after the other.
 ///
@@ -79,8 +106,8 @@ impl Index {
         (self.len + 1) * 10 <= self.slots.len() * FULL_TENTHS
     }
 
-    fn add(&mut self, hash: u64, row: usize) {
-        let free = self.probe(hash).find(|(_, slot)| slot.is_free());
+    fn add(&mut self, hash: KeyHash, row: usize) {
+        let free = self.probe(hash.bits).find(|(_, slot)| slot.is_free());
         if let Some(slot) = free.and_then(|(place, _)| self.slots.get_mut(place)) {
             *slot = Slot::new(hash, row);
             self.len += 1;
@@ -100,8 +127,11 @@ impl Index {
             len: 0,
         };
         larger.slots.resize(slots, Slot::default());
-        for (row, hash) in hashes.iter().enumerate() {
-            larger.add(*hash, row);
+        for slot in self.slots.iter().filter(|slot| !slot.is_free()) {
+            if let Some(&bits) = hashes.get(slot.row()) {
+                let is_unique = slot.is_unique();
+                larger.add(KeyHash { bits, is_unique }, slot.row());
+            }
         }
         *self = larger;
         Ok(())
@@ -154,13 +184,22 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
 
     /// The row of `key`, or `None`. Fails where comparing two keys fails.
     #[inline]
-    pub fn find(&self, hash: u64, key: K::Probe<'_>) -> Result<Option<usize>> {
-        for (_, slot) in self.index.probe(hash) {
+    pub fn find(&self, hash: KeyHash, key: K::Probe<'_>) -> Result<Option<usize>> {
+        for (_, slot) in self.index.probe(hash.bits) {
             if slot.is_free() {
                 break;
             }
-            if slot.has_tag_of(hash) && self.keys.is_same(slot.row(), key)? {
-                return Ok(Some(slot.row()));
+            if !slot.has_tag_of(hash) {
+                continue;
+            }
+            let row = slot.row();
+            let is_same = if hash.is_unique && slot.is_unique() {
+                self.hashes.get(row) == Some(&hash.bits)
+            } else {
+                self.keys.is_same(row, key)?
+            };
+            if is_same {
+                return Ok(Some(row));
             }
         }
         Ok(None)
@@ -202,9 +241,9 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
 
     /// Adds a key that [`find`](Self::find) did not find, after [`make_room`](Self::make_room).
     #[inline]
-    pub fn push(&mut self, hash: u64, key: K::Item) {
+    pub fn push(&mut self, hash: KeyHash, key: K::Item) {
         self.index.add(hash, self.hashes.len());
-        self.hashes.push(hash);
+        self.hashes.push(hash.bits);
         self.keys.push(key);
     }
 
@@ -279,7 +318,17 @@ mod tests {
         }
     }
 
-    fn add(map: &mut AppendOnlyMap<Words>, hash: u64, word: &str) -> usize {
+    fn plain(bits: u64) -> KeyHash {
+        let is_unique = false;
+        KeyHash { bits, is_unique }
+    }
+
+    fn unique(bits: u64) -> KeyHash {
+        let is_unique = true;
+        KeyHash { bits, is_unique }
+    }
+
+    fn add(map: &mut AppendOnlyMap<Words>, hash: KeyHash, word: &str) -> usize {
         if let Some(row) = map.find(hash, word).unwrap() {
             return row;
         }
@@ -288,12 +337,12 @@ mod tests {
         map.len() - 1
     }
 
-    fn hash_of(word: &str) -> u64 {
-        word.bytes().fold(7, |hash, byte| {
+    fn hash_of(word: &str) -> KeyHash {
+        plain(word.bytes().fold(7, |hash, byte| {
             (hash ^ u64::from(byte))
                 .wrapping_mul(0x9e37_79b9_7f4a_7c15)
                 .rotate_left(29)
-        })
+        }))
     }
 
     #[test]
@@ -316,23 +365,51 @@ mod tests {
     fn keys_of_one_hash_stay_apart() {
         let mut map = AppendOnlyMap::new(Words::default());
         for i in 0..300 {
-            assert_eq!(add(&mut map, 42, &i.to_string()), i);
+            assert_eq!(add(&mut map, plain(42), &i.to_string()), i);
         }
         for i in 0..300 {
-            assert_eq!(map.find(42, &i.to_string()).unwrap(), Some(i));
+            assert_eq!(map.find(plain(42), &i.to_string()).unwrap(), Some(i));
         }
     }
 
     #[test]
     fn a_comparison_that_fails_is_an_error_and_leaves_the_map_whole() {
         let mut map = AppendOnlyMap::new(Words::default());
-        add(&mut map, 1, "a");
+        add(&mut map, plain(1), "a");
         map.keys_mut().poison = Some("b".into());
-        assert!(map.find(1, "b").is_err());
+        assert!(map.find(plain(1), "b").is_err());
         assert_eq!(map.len(), 1);
-        assert_eq!(map.find(1, "a").unwrap(), Some(0));
+        assert_eq!(map.find(plain(1), "a").unwrap(), Some(0));
         // Another hash is never compared, so it cannot fail.
-        assert_eq!(map.find(1 << 40, "b").unwrap(), None);
+        assert_eq!(map.find(plain(1 << 40), "b").unwrap(), None);
+    }
+
+    #[test]
+    fn keys_of_unique_hashes_are_not_looked_at() {
+        let mut map = AppendOnlyMap::new(Words::default());
+        for i in 0..1000_u64 {
+            let row = add(&mut map, unique(i << 33), "never compared");
+            assert_eq!(row as u64, i);
+        }
+        map.keys_mut().poison = Some("never compared".into());
+        for i in 0..1000_u64 {
+            let found = map.find(unique(i << 33), "never compared").unwrap();
+            assert_eq!(found, Some(usize::try_from(i).unwrap()));
+        }
+        // As much of the hash as a slot has is the same, the rest of it is not.
+        let near = map.find(unique((1 << 33) | (1 << 20)), "never compared");
+        assert_eq!(near.unwrap(), None);
+    }
+
+    #[test]
+    fn a_unique_hash_is_compared_with_one_that_is_not() {
+        let mut map = AppendOnlyMap::new(Words::default());
+        add(&mut map, unique(9), "nine");
+        assert_eq!(map.find(plain(9), "nine").unwrap(), Some(0));
+        assert_eq!(map.find(plain(9), "other").unwrap(), None);
+        add(&mut map, plain(8), "eight");
+        assert_eq!(map.find(unique(8), "eight").unwrap(), Some(1));
+        assert_eq!(map.find(unique(8), "other").unwrap(), None);
     }
 
     #[test]
@@ -345,7 +422,7 @@ mod tests {
         map.reset();
         assert_eq!(map.heap_bytes(), before);
         assert_eq!(map.find(hash_of("7"), "7").unwrap(), None);
-        assert_eq!(add(&mut map, 3, "again"), 0);
+        assert_eq!(add(&mut map, plain(3), "again"), 0);
     }
 
     #[test]
@@ -358,6 +435,6 @@ mod tests {
         map.clear();
         assert_eq!(map.heap_bytes(), 0);
         assert!(map.is_empty());
-        assert_eq!(add(&mut map, 3, "again"), 0);
+        assert_eq!(add(&mut map, plain(3), "again"), 0);
     }
 }

@@ -108,15 +108,37 @@ pub fn call2<'py>(
     }
 }
 
-/// `hash(key)`. What cannot be hashed raises the error that a dict raises for it as a key.
+/// `hash(key)`, and whether it tells the key from any other that it is said of: an `int` that is
+/// its own hash. What cannot be hashed raises the error that a dict raises for it as a key.
 #[inline]
-pub fn hash(key: Borrowed<'_, '_, PyAny>) -> PyResult<isize> {
+pub fn hash(key: Borrowed<'_, '_, PyAny>) -> PyResult<(isize, bool)> {
+    if let Some(hash) = hash_of_small_int(key) {
+        return Ok((hash, true));
+    }
     // SAFETY: `key` is alive; -1 says that an exception is set.
     let hash = unsafe { ffi::PyObject_Hash(key.as_ptr()) };
     if hash == -1 {
         Err(hash_error(key))
     } else {
-        Ok(hash)
+        Ok((hash, false))
+    }
+}
+
+/// The hash of an exact `int` where that is the `int` itself.
+#[inline]
+fn hash_of_small_int(key: Borrowed<'_, '_, PyAny>) -> Option<isize> {
+    // Python's hash of a number is its remainder by this prime, but -2 for -1, which tells its C
+    // code of an exception.
+    const MODULUS: i64 = if isize::BITS == 64 {
+        (1 << 61) - 1
+    } else {
+        (1 << 31) - 1
+    };
+    let value = as_i64(key)?;
+    if value != -1 && (1 - MODULUS..MODULUS).contains(&value) {
+        isize::try_from(value).ok()
+    } else {
+        None
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use ahash::RandomState;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
@@ -14,7 +13,8 @@ use crate::aggregate::Aggregate;
 use crate::aggregate::callback::{Callback, Functions};
 use crate::column::object::ObjectColumn;
 use crate::error::{Error, Result};
-use crate::map::AppendOnlyMap;
+use crate::map::{AppendOnlyMap, KeyHash, mix};
+use crate::memory::as_u64;
 use crate::metrics::Spilled;
 use crate::spill::external_table::Spillable;
 use crate::spill::layout::Layout;
@@ -53,7 +53,6 @@ pub struct ObjectTable {
     aggregate: Callback,
     /// Combiners are lists of values: they may be cut where they are written, and kept on disk.
     grouping: Option<Grouping>,
-    mixer: RandomState,
 }
 
 /// What a table knows about its groups.
@@ -85,7 +84,6 @@ impl ObjectTable {
             map: AppendOnlyMap::new(ObjectColumn::default()),
             aggregate: Callback::default(),
             grouping: is_grouping.then(Grouping::default),
-            mixer: RandomState::with_seeds(1, 2, 3, 4),
         }
     }
 
@@ -151,7 +149,7 @@ impl ObjectTable {
 
     #[inline]
     fn merge_value(&mut self, pair: ffi::Pair<'_>) -> Result<()> {
-        let hash = self.hash(pair.key)?;
+        let hash = hash(pair.key)?;
         if let Some(row) = self.map.find(hash, pair.key)? {
             self.aggregate.merge_value(row, pair.value)?;
         } else {
@@ -169,7 +167,7 @@ impl ObjectTable {
         if self.grouping.is_some() {
             return self.merge_group(pair);
         }
-        let hash = self.hash(pair.key)?;
+        let hash = hash(pair.key)?;
         if let Some(row) = self.map.find(hash, pair.key)? {
             return self.aggregate.merge_combiner(row, pair.value);
         }
@@ -181,7 +179,7 @@ impl ObjectTable {
     fn merge_group(&mut self, pair: ffi::Pair<'_>) -> Result<()> {
         let py = pair.key.py();
         let items = pair.value.len()?;
-        let hash = self.hash(pair.key)?;
+        let hash = hash(pair.key)?;
         let found = self.map.find(hash, pair.key)?;
         let Some(grouping) = &mut self.grouping else {
             return Ok(());
@@ -233,18 +231,20 @@ impl ObjectTable {
         records.add(key.clone(), combiner.clone(), writer)
     }
 
-    #[inline]
-    fn hash(&self, key: Borrowed<'_, '_, PyAny>) -> Result<u64> {
-        // Python's hash of an int is the int: mixed, its bits serve the table and the partitions.
-        Ok(self.mixer.hash_one(ffi::hash(key)?))
-    }
-
     /// The key and the combiner in `row`, which stay there.
     #[inline]
     pub fn row(&self, py: Python<'_>, row: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {
         let key = self.map.keys().get(row)?.clone_ref(py);
         Ok((key, self.aggregate.combiners().get(row)?.clone_ref(py)))
     }
+}
+
+#[inline]
+fn hash(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
+    let (hash, is_unique) = ffi::hash(key)?;
+    // Python's hash of an int is the int: mixed, its bits serve the table and the partitions.
+    let bits = mix(as_u64(hash.cast_unsigned()));
+    Ok(KeyHash { bits, is_unique })
 }
 
 /// Unpacks a record that is no tuple of two as Python's `for k, v in …` does.

@@ -1,6 +1,7 @@
 //! Which partition a row belongs to, and the rows of each partition.
 
 use crate::error::{Error, Result};
+use crate::map::mix;
 use crate::memory;
 
 /// Odd, and far from any pattern that hashes have: the golden ratio's 64 fractional bits.
@@ -17,13 +18,6 @@ pub fn partition_of(hash: u64, level: u32, partitions: usize) -> usize {
     // Multiply and shift instead of a remainder: faster, and as even.
     let partition = (spread * u128::from(memory::as_u64(partitions))) >> 64;
     usize::try_from(partition).unwrap_or(0) // below `partitions`, which is a usize
-}
-
-/// The finalizer of splitmix64: every bit of the input changes about half of the output's.
-fn mix(mut bits: u64) -> u64 {
-    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    bits ^ (bits >> 31)
 }
 
 /// Row numbers ordered by partition; within one in the order they came.
