@@ -1,7 +1,8 @@
 //! Columns of Python objects as bytes, and back.
 //!
-//! Integers and lists of plain items have a form of their own; everything else is serialized as a
-//! whole, in one go for all rows of a block.
+//! Integers, tuples and lists have a form of their own, the latter two where their items hold no
+//! objects that others may hold too; everything else is serialized as a whole, in one go for all
+//! rows of a block.
 
 use std::ops::Range;
 use std::slice::Iter;
@@ -16,6 +17,9 @@ use crate::memory::try_grow;
 use crate::spill::block::{Block, ColumnKind};
 
 const WHAT: &str = "the records of a block";
+
+/// Longer tuples are serialized: a column for each item would be short.
+const MOST_FIELDS: usize = 8;
 
 /// Encodes columns of one kind of data after the other; it remembers what marshal refused.
 #[derive(Default)]
@@ -36,9 +40,26 @@ impl ColumnEncoder {
     ) -> Result<()> {
         if let Some((lengths, items)) = flatten_lists(values)? {
             columns.push((ColumnKind::List, lengths));
-            return self.encode_flat(py, &items, columns);
+            return self.encode_items(py, &items, columns);
         }
-        self.encode_flat(py, values, columns)
+        self.encode_items(py, values, columns)
+    }
+
+    /// Columns of what is no list.
+    fn encode_items(
+        &self,
+        py: Python<'_>,
+        items: &[Bound<'_, PyAny>],
+        columns: &mut Columns,
+    ) -> Result<()> {
+        let Some((length, fields)) = split_tuples(items)? else {
+            return self.encode_flat(py, items, columns);
+        };
+        columns.push((ColumnKind::Tuple, length.to_le_bytes().to_vec()));
+        for field in &fields {
+            self.encode_flat(py, field, columns)?;
+        }
+        Ok(())
     }
 
     /// A column that is one of its own: integers, or any objects.
@@ -92,10 +113,43 @@ fn encode_ints(values: &[Bound<'_, PyAny>]) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
+/// The items of a tuple that holds nothing but leaves.
+fn leaves<'a, 'py>(item: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyTuple>> {
+    let tuple = item.cast_exact::<PyTuple>().ok()?;
+    tuple.iter_borrowed().all(|of| is_leaf(&of)).then_some(tuple)
+}
+
+/// The length of `values`, where all are exactly `tuple`, of one length and of leaves; and their
+/// items, by place in the tuple.
+#[allow(clippy::type_complexity)] // a length and columns, where there are any
+fn split_tuples<'py>(
+    values: &[Bound<'py, PyAny>],
+) -> Result<Option<(u32, Vec<Vec<Bound<'py, PyAny>>>)>> {
+    let Some(first) = values.first().and_then(leaves) else {
+        return Ok(None);
+    };
+    let length = first.len();
+    if !(1..=MOST_FIELDS).contains(&length) {
+        return Ok(None);
+    }
+    let mut fields: Vec<Vec<_>> = (0..length).map(|_| Vec::new()).collect();
+    for field in &mut fields {
+        try_grow(field, values.len(), WHAT)?;
+    }
+    for value in values {
+        let Some(tuple) = leaves(value).filter(|tuple| tuple.len() == length) else {
+            return Ok(None);
+        };
+        for (field, item) in fields.iter_mut().zip(tuple.iter()) {
+            field.push(item);
+        }
+    }
+    Ok(u32::try_from(length).ok().map(|length| (length, fields)))
+}
+
 /// Whether a list may be written apart from `item`: the item holds no list, so not that one.
 fn is_plain(item: &Bound<'_, PyAny>) -> bool {
-    let holds_leaves = |tuple: &Bound<'_, PyTuple>| tuple.iter_borrowed().all(|of| is_leaf(&of));
-    is_leaf(item) || item.cast_exact::<PyTuple>().is_ok_and(holds_leaves)
+    is_leaf(item) || leaves(item).is_some()
 }
 
 /// The lengths and the items of `values`, where all are exactly `list` and their items plain.
@@ -145,19 +199,45 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
     pub fn read(&mut self) -> Result<Vec<Bound<'py, PyAny>>> {
         let rows = self.block.rows as usize;
         let (kind, bytes) = self.take()?;
-        let values = match kind {
-            ColumnKind::Int64 | ColumnKind::Object => self.flat(kind, bytes)?,
-            ColumnKind::List => {
-                let (kind, items) = self.take()?;
-                let items = self.flat(kind, items)?;
-                self.lists(bytes, &items)?
-            }
+        let values = if kind == ColumnKind::List {
+            let (kind, items) = self.take()?;
+            let items = self.items(kind, items)?;
+            self.lists(bytes, &items)?
+        } else {
+            self.items(kind, bytes)?
         };
         if values.len() == rows {
             Ok(values)
         } else {
             Err(self.corrupt("a column has another number of rows than its block"))
         }
+    }
+
+    /// Values that are no lists.
+    fn items(&mut self, kind: ColumnKind, bytes: &[u8]) -> Result<Vec<Bound<'py, PyAny>>> {
+        if kind != ColumnKind::Tuple {
+            return self.flat(kind, bytes);
+        }
+        let length = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes);
+        let Ok(length @ 1..) = length else {
+            return Err(self.corrupt("tuples of no length"));
+        };
+        let mut fields = Vec::new();
+        for _ in 0..length {
+            let (kind, bytes) = self.take()?;
+            fields.push(self.flat(kind, bytes)?.into_iter());
+        }
+        let rows = fields.first().map_or(0, ExactSizeIterator::len);
+        if fields.iter().any(|field| field.len() != rows) {
+            return Err(self.corrupt("the items of tuples are not as many of each"));
+        }
+        let mut tuples = Vec::new();
+        try_grow(&mut tuples, rows, WHAT)?;
+        for _ in 0..rows {
+            let items = fields.iter_mut().map(Iterator::next);
+            tuples.push(PyTuple::new(self.py, items)?.into_any());
+        }
+        Ok(tuples)
     }
 
     fn take(&mut self) -> Result<(ColumnKind, &'a [u8])> {
@@ -191,7 +271,9 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
                 try_grow(&mut values, list.len(), WHAT)?;
                 values.extend(list.iter());
             }
-            ColumnKind::List => return Err(self.corrupt("lists within lists are no column")),
+            ColumnKind::List | ColumnKind::Tuple => {
+                return Err(self.corrupt("lists and tuples within others are no column"));
+            }
         }
         Ok(values)
     }

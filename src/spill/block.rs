@@ -51,6 +51,9 @@ pub enum ColumnKind {
     /// Lists: their lengths, in 32 bits each, least byte first. The next column has their items.
     #[wincode(tag = 2)]
     List,
+    /// Tuples of one length: that, in 32 bits. As many columns follow, one for each item.
+    #[wincode(tag = 3)]
+    Tuple,
 }
 
 #[derive(SchemaWrite, SchemaRead, Default)]
