@@ -1,8 +1,10 @@
-//! Sorting by keys that are plain numbers: the order is found over numbers alone, and no Python
-//! object is compared.
+//! Sorting by keys that are plain numbers or plain text: the order is found over numbers and bytes
+//! alone, and no Python code compares.
 
 use crate::error::{Error, Result};
-use crate::memory::try_grow;
+use crate::memory::{try_grow, try_with_capacity};
+
+const WHAT: &str = "the keys of a sort";
 
 /// Sort keys of one kind, each with the row it came from.
 #[derive(Default)]
@@ -29,7 +31,6 @@ impl NumberKeys {
     /// Adds the key of the next row. Rows are numbered in 32 bits; fails when there are more.
     #[inline]
     pub fn push(&mut self, key: i64) -> Result<()> {
-        const WHAT: &str = "the keys of a sort";
         let row = u32::try_from(self.keys.len()).map_err(|_| Error::OutOfMemory {
             wanted: self.keys.len(),
             what: WHAT,
@@ -56,6 +57,54 @@ impl NumberKeys {
     }
 }
 
+/// The rows `0..rows` in the order of their texts' bytes: stable in both directions, as
+/// [`NumberKeys::sort`].
+///
+/// What all texts start with is skipped, and the bytes behind it are compared as numbers first:
+/// only where those are equal, the texts themselves are looked at, which lie all over memory.
+pub fn order_of_texts<'a>(
+    rows: u32,
+    text: impl Fn(u32) -> &'a [u8],
+    reverse: bool,
+) -> Result<Vec<u32>> {
+    let mut common = text(0);
+    for row in 1..rows {
+        let alike = common.iter().zip(text(row)).take_while(|(a, b)| a == b);
+        common = common.get(..alike.count()).unwrap_or_default();
+        if common.is_empty() {
+            break;
+        }
+    }
+    let mut keys = try_with_capacity(rows as usize, WHAT)?;
+    keys.extend((0..rows).map(|row| (head(text(row).get(common.len()..)), row)));
+    keys.sort_unstable_by(|&(one, one_row), &(other, other_row)| {
+        let (low, low_row, high, high_row) = if reverse {
+            (other, other_row, one, one_row)
+        } else {
+            (one, one_row, other, other_row)
+        };
+        low.cmp(&high)
+            .then_with(|| text(low_row).cmp(text(high_row)))
+            .then(one_row.cmp(&other_row))
+    });
+    Ok(keys.into_iter().map(|(_, row)| row).collect())
+}
+
+/// The first bytes of `text` as a number of the same order; a text that ends earlier is filled up
+/// with zeros.
+#[inline]
+fn head(text: Option<&[u8]>) -> u64 {
+    let text = text.unwrap_or_default();
+    if let Some(head) = text.first_chunk() {
+        return u64::from_be_bytes(*head);
+    }
+    let mut head = [0; size_of::<u64>()];
+    for (to, from) in head.iter_mut().zip(text) {
+        *to = *from;
+    }
+    u64::from_be_bytes(head)
+}
+
 /// A number whose order among its kind is the float's, with both zeros equal; `None` for nan,
 /// which has no place in an order.
 #[inline]
@@ -78,8 +127,30 @@ pub fn float_of_key(key: i64) -> f64 {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn texts_sort_as_slices_do(
+            start in prop::collection::vec(0..3_u8, 0..9),
+            ends in prop::collection::vec(prop::collection::vec(0..3_u8, 0..12), 0..40),
+            reverse in any::<bool>(),
+        ) {
+            let texts: Vec<Vec<u8>> = ends.iter().map(|end| [&start[..], &end[..]].concat()).collect();
+            let rows = u32::try_from(texts.len()).unwrap();
+            let text = |row: u32| texts.get(row as usize).map_or(&[][..], Vec::as_slice);
+            let mut wanted: Vec<u32> = (0..rows).collect();
+            if reverse {
+                wanted.sort_by(|a, b| text(*b).cmp(text(*a)));
+            } else {
+                wanted.sort_by(|a, b| text(*a).cmp(text(*b)));
+            }
+            prop_assert_eq!(order_of_texts(rows, text, reverse).unwrap(), wanted);
+        }
+    }
 
     fn order(keys: &[i64], reverse: bool) -> Vec<u32> {
         let mut numbers = NumberKeys::default();

@@ -200,6 +200,39 @@ fn is_same_str(a: Borrowed<'_, '_, PyString>, b: Borrowed<'_, '_, PyString>) -> 
     }
 }
 
+/// The characters of an exact `str` that is stored with a byte for each; the order of such `str`
+/// is that of these bytes.
+#[inline]
+pub fn one_byte_text<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
+    let text = object.cast_exact::<PyString>().ok()?;
+    let text = text.as_ptr();
+    // SAFETY: it is a `str` and ready, so kind, length and data describe live memory, which does
+    // not change and is there as long as the reference to it that `object` borrows.
+    unsafe {
+        #[allow(deprecated)] // since 3.14, where every `str` is ready
+        if ffi::PyUnicode_IS_READY(text) == 0 || ffi::PyUnicode_KIND(text) != 1 {
+            return None;
+        }
+        let length = usize::try_from(ffi::PyUnicode_GET_LENGTH(text)).ok()?;
+        let data = ffi::PyUnicode_DATA(text).cast::<u8>();
+        Some(std::slice::from_raw_parts(data, length))
+    }
+}
+
+/// Item `row` of a list that only we have, and that is not changed while the item is used.
+#[inline]
+pub fn item<'a, 'py>(list: &'a Bound<'py, PyList>, row: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
+    if row >= list.len() {
+        return None;
+    }
+    // SAFETY: the row is one of the list's, where `row` fits in `isize` as the length does; the
+    // list holds a reference to its item, and nobody takes it away meanwhile.
+    unsafe {
+        let item = ffi::PyList_GET_ITEM(list.as_ptr(), row.cast_signed());
+        Some(Borrowed::from_ptr(list.py(), item))
+    }
+}
+
 /// `a < b`, as a sort asks it.
 #[inline]
 pub fn is_less(a: Borrowed<'_, '_, PyAny>, b: Borrowed<'_, '_, PyAny>) -> PyResult<bool> {

@@ -13,7 +13,7 @@ use super::ffi;
 use super::gil_cell::GilCell;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
-use crate::sort::{NumberKeys, float_of_key, key_of_float};
+use crate::sort::{NumberKeys, float_of_key, key_of_float, order_of_texts};
 use crate::spill::local_dirs::LocalDirs;
 use crate::spill::merge::LoserTree;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
@@ -24,8 +24,8 @@ const FIRST_CHECK: usize = 100;
 /// Runs that are merged at once: each holds a decoded block in memory meanwhile.
 const MAX_FAN_IN: usize = 64;
 
-/// What sorting takes for each value, for its time: a number with its row, and a place.
-const SORTING_BYTES: usize = size_of::<(i64, u32)>() + size_of::<usize>();
+/// What sorting takes for each value, for its time: a number with its row, and a key or a place.
+const SORTING_BYTES: usize = size_of::<(u64, u32)>() + size_of::<usize>();
 
 /// How values are compared.
 struct SortOrder {
@@ -105,8 +105,8 @@ fn number_of(key: &Bound<'_, PyAny>) -> Option<(NumberKind, i64)> {
 
 /// Sorts a list that only we have, as `list.sort` does.
 ///
-/// The key function is called once for each value, in order. Keys that are all `int` or all
-/// `float` are sorted as numbers; others are left to `list.sort`.
+/// The key function is called once for each value, in order. Keys that are all `int`, all `float`
+/// or all `str` of a byte a character are sorted here; others are left to `list.sort`.
 fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
     let py = values.py();
     let mut numbers = NumberKeys::default();
@@ -118,54 +118,71 @@ fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
                 kind = of;
                 numbers.push(number)?;
             }
-            _ => return sort_by_objects(values, ordering, kind, &numbers, &key),
-        }
-    }
-    if !ffi::permute(values, py.detach(|| numbers.sort(ordering.reverse))) {
-        return Err(Error::OutOfMemory {
-            wanted: values.len() * size_of::<usize>(),
-            what: "the order of a sort",
-        });
-    }
-    Ok(())
-}
-
-/// Leaves a sort to `list.sort`, when the keys of the first values turned out to be `numbers` and
-/// the next one, `key`, did not.
-fn sort_by_objects(
-    values: &Bound<'_, PyList>,
-    ordering: &SortOrder,
-    kind: NumberKind,
-    numbers: &NumberKeys,
-    key: &Bound<'_, PyAny>,
-) -> Result<()> {
-    let py = values.py();
-    let options = PyDict::new(py);
-    options.set_item("reverse", ordering.reverse)?;
-    if let Some(function) = &ordering.key {
-        // A key function is called once for a value, and some keys are known already. So
-        // list.sort gets `partial(next, keys)` for its key function: called with each value in
-        // the list's order, it gives the next key, and takes the value for next()'s default.
-        let keys = PyList::empty(py);
-        for number in numbers.iter() {
-            match kind {
-                NumberKind::Int => keys.append(number)?,
-                NumberKind::Float => keys.append(float_of_key(number))?,
+            _ => {
+                let keys = PyList::empty(py);
+                for number in numbers.iter() {
+                    match kind {
+                        NumberKind::Int => keys.append(number)?,
+                        NumberKind::Float => keys.append(float_of_key(number))?,
+                    }
+                }
+                ffi::append(&keys, &key)?;
+                return sort_by_keys(values, ordering, &keys);
             }
         }
-        ffi::append(&keys, key)?;
-        for value in values.iter().skip(numbers.len() + 1) {
-            ffi::append(
-                &keys,
-                &ffi::call1(function.bind_borrowed(py), value.as_borrowed())?,
-            )?;
+    }
+    reorder(values, py.detach(|| numbers.sort(ordering.reverse)))
+}
+
+fn reorder(values: &Bound<'_, PyList>, rows: Vec<u32>) -> Result<()> {
+    if ffi::permute(values, rows) {
+        return Ok(());
+    }
+    Err(Error::OutOfMemory {
+        wanted: values.len() * size_of::<usize>(),
+        what: "the order of a sort",
+    })
+}
+
+/// Sorts a list by keys that are objects; `keys` are those of its first values.
+fn sort_by_keys(
+    values: &Bound<'_, PyList>,
+    ordering: &SortOrder,
+    keys: &Bound<'_, PyList>,
+) -> Result<()> {
+    let py = values.py();
+    let mut are_texts = keys.iter().all(|key| is_text(&key));
+    for value in values.iter().skip(keys.len()) {
+        if !are_texts && ordering.key.is_none() {
+            break;
         }
+        let key = ordering.key_of(&value)?;
+        are_texts = are_texts && is_text(&key);
+        ffi::append(keys, &key)?;
+    }
+    if are_texts && let Ok(rows) = u32::try_from(keys.len()) {
+        let text = |row: u32| {
+            let key = ffi::item(keys, row as usize);
+            key.and_then(ffi::one_byte_text).unwrap_or_default()
+        };
+        return reorder(values, order_of_texts(rows, text, ordering.reverse)?);
+    }
+    let options = PyDict::new(py);
+    options.set_item("reverse", ordering.reverse)?;
+    if ordering.key.is_some() {
+        // A key function is called once for a value, and that was done. So list.sort gets
+        // `partial(next, keys)` for its key function: called with each value in the list's order,
+        // it gives the next key, and takes the value for next()'s default.
         let partial = py.import("functools")?.getattr("partial")?;
         let next = py.import("builtins")?.getattr("next")?;
         options.set_item("key", partial.call1((next, keys.try_iter()?))?)?;
     }
     values.call_method("sort", (), Some(&options))?;
     Ok(())
+}
+
+fn is_text(key: &Bound<'_, PyAny>) -> bool {
+    ffi::one_byte_text(key.as_borrowed()).is_some()
 }
 
 /// The state of a sort that reads its input.
