@@ -11,7 +11,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::ffi;
-use super::serializer::{self, AutoSerializer, is_leaf};
+use super::serializer::{self, AutoSerializer, is_plain, tuple_of_leaves};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
 use crate::spill::block::{Block, ColumnKind};
@@ -113,19 +113,13 @@ fn encode_ints(values: &[Bound<'_, PyAny>]) -> Result<Option<Vec<u8>>> {
     Ok(Some(bytes))
 }
 
-/// The items of a tuple that holds nothing but leaves.
-fn leaves<'a, 'py>(item: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyTuple>> {
-    let tuple = item.cast_exact::<PyTuple>().ok()?;
-    tuple.iter_borrowed().all(|of| is_leaf(&of)).then_some(tuple)
-}
-
 /// The length of `values`, where all are exactly `tuple`, of one length and of leaves; and their
 /// items, by place in the tuple.
 #[allow(clippy::type_complexity)] // a length and columns, where there are any
 fn split_tuples<'py>(
     values: &[Bound<'py, PyAny>],
 ) -> Result<Option<(u32, Vec<Vec<Bound<'py, PyAny>>>)>> {
-    let Some(first) = values.first().and_then(leaves) else {
+    let Some(first) = values.first().and_then(tuple_of_leaves) else {
         return Ok(None);
     };
     let length = first.len();
@@ -137,7 +131,7 @@ fn split_tuples<'py>(
         try_grow(field, values.len(), WHAT)?;
     }
     for value in values {
-        let Some(tuple) = leaves(value).filter(|tuple| tuple.len() == length) else {
+        let Some(tuple) = tuple_of_leaves(value).filter(|tuple| tuple.len() == length) else {
             return Ok(None);
         };
         for (field, item) in fields.iter_mut().zip(tuple.iter()) {
@@ -145,11 +139,6 @@ fn split_tuples<'py>(
         }
     }
     Ok(u32::try_from(length).ok().map(|length| (length, fields)))
-}
-
-/// Whether a list may be written apart from `item`: the item holds no list, so not that one.
-fn is_plain(item: &Bound<'_, PyAny>) -> bool {
-    is_leaf(item) || leaves(item).is_some()
 }
 
 /// The lengths and the items of `values`, where all are exactly `list` and their items plain.
@@ -165,6 +154,7 @@ fn flatten_lists<'py>(
         let Ok(length) = u32::try_from(list.len()) else {
             return Ok(None);
         };
+        // A list may hold itself, or what another one holds too: then it is not written apart.
         if !list.iter().all(|item| is_plain(&item)) {
             return Ok(None);
         }

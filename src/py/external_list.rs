@@ -38,6 +38,9 @@ const UNKNOWN: usize = 512;
 /// Most items of a value that are looked at, at all depths together.
 const LOOKS: usize = 64;
 
+/// How many times its bytes the weight of a block may be.
+const MOST_TIMES: usize = 64;
+
 /// About how many bytes a value takes when it is serialized, for blocks to be of a bounded size.
 ///
 /// Of a large container some items are looked at, evenly spread.
@@ -119,9 +122,10 @@ fn weigh_some(some: &[Bound<'_, PyAny>], len: usize, looks: usize) -> usize {
 /// wanted; `full` is what was taken for a full block so far.
 pub fn next_full(full: usize, weight: usize, bytes: usize, target: usize) -> usize {
     let wanted = weight.saturating_mul(target) / bytes.max(1);
-    // At most twice the block before, so that a run of small values does not let a large one in.
-    let most = full.max(weight.saturating_mul(2)).min(target);
-    wanted.clamp(1, most.max(1))
+    // At most twice the block before, and not without end: a run of values that weigh more than
+    // their bytes, such as one object many times, is not to let others in that do not.
+    let most = full.max(weight.saturating_mul(2));
+    wanted.clamp(1, most.min(target.saturating_mul(MOST_TIMES)).max(1))
 }
 
 /// Writes the values of a list as blocks, in order.

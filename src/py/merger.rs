@@ -82,12 +82,12 @@ impl Merger {
         let py = iterator.py();
         let can_spill = limit_mib.is_some();
         let mut interval = CheckInterval::new(batch);
+        interval.starts_at(memory::resident_bytes());
         self.with_state(py, |state| {
             state
                 .policy
                 .set_limit_mib(limit_mib.unwrap_or(f64::INFINITY));
             state.is_drained = false;
-            interval.checked(memory::resident_bytes(), &state.policy);
             Ok(())
         })?;
         let mut spilled_for_room = false;
@@ -110,9 +110,10 @@ impl Merger {
                 let limit: f64 = owner.call_method0("_next_limit")?.extract()?;
                 self.with_state(py, |state| {
                     let resident = memory::resident_bytes();
+                    let own = state.table.table.heap_bytes() as u64;
                     state.policy.set_limit_mib(limit);
-                    state.policy.spilled(resident);
-                    interval.checked(resident, &state.policy);
+                    state.policy.spilled(resident, own);
+                    interval.starts_at(resident);
                     Ok(())
                 })?;
             }

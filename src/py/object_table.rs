@@ -24,8 +24,14 @@ use crate::spill::spill_file::{BlockAddress, SpillFiles};
 /// Rows of a partition lie far apart: this many ahead are asked of memory before they are needed.
 const PREFETCH: usize = 12;
 
-/// Most items of a list that are written as one record when lists are groups.
-const GROUP_SLICE: usize = 4096;
+/// Most items of a group that are written as one record, or as one value of a list of lists.
+const SLICE_ITEMS: usize = 4096;
+
+/// A slice of so few items is not made shorter, whatever they weigh.
+const FEW_ITEMS: usize = 16;
+
+/// Most that a slice of more items weighs.
+const SLICE_WEIGHT: usize = 64 << 10;
 
 /// How reading records came to a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -218,15 +224,8 @@ impl ObjectTable {
     ) -> Result<()> {
         let key = self.map.keys().get(row)?.bind(py);
         let combiner = self.aggregate.combiners().get(row)?.bind(py);
-        if self.grouping.is_some()
-            && let Ok(list) = combiner.cast_exact::<PyList>()
-            && list.len() > GROUP_SLICE
-        {
-            for start in (0..list.len()).step_by(GROUP_SLICE) {
-                let slice = list.get_slice(start, start + GROUP_SLICE);
-                records.add(key.clone(), slice.into_any(), writer)?;
-            }
-            return Ok(());
+        if self.grouping.is_some() {
+            return slices(combiner).try_for_each(|slice| records.add(key.clone(), slice, writer));
         }
         records.add(key.clone(), combiner.clone(), writer)
     }
@@ -245,6 +244,26 @@ fn hash(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
     // Python's hash of an int is the int: mixed, its bits serve the table and the partitions.
     let bits = mix(as_u64(hash.cast_unsigned()));
     Ok(KeyHash { bits, is_unique })
+}
+
+/// The values of a group in slices that each fit well into a block.
+fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = Bound<'py, PyAny>> {
+    let list = group.cast_exact::<PyList>().ok();
+    let length = list.map_or(0, PyListMethods::len);
+    let items = if length <= FEW_ITEMS {
+        FEW_ITEMS
+    } else {
+        let fitting = length.saturating_mul(SLICE_WEIGHT) / external_list::weight(group).max(1);
+        fitting.clamp(FEW_ITEMS, SLICE_ITEMS)
+    };
+    let list = list.filter(|_| length > items).cloned();
+    let whole = list.is_none().then(|| group.clone());
+    let parts = list.into_iter().flat_map(move |list| {
+        (0..length)
+            .step_by(items)
+            .map(move |start| list.get_slice(start, start.saturating_add(items)).into_any())
+    });
+    whole.into_iter().chain(parts)
 }
 
 /// Unpacks a record that is no tuple of two as Python's `for k, v in …` does.
@@ -358,7 +377,10 @@ impl Spillable for ObjectTable {
                         blocks: Vec::new(),
                         count: list.len()?,
                     });
-                    let pending = PyList::new(py, [list])?;
+                    let pending = PyList::empty(py);
+                    for slice in slices(list) {
+                        ffi::append(&pending, &slice)?;
+                    }
                     combiners.replace(row, pending.into_any().unbind());
                 }
                 grouping.on_disk = Some(DiskGroups {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ahash::RandomState;
-use pyo3::exceptions::{PyAttributeError, PyTypeError, PyValueError};
+use pyo3::exceptions::{PyAttributeError, PyException, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{
     PyBool, PyBytes, PyComplex, PyDict, PyFloat, PyFrozenSet, PyInt, PyList, PySet, PyString,
@@ -106,7 +106,13 @@ fn pickled<'py>(object: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     }
     py.import("pyspark.cloudpickle")
         .and_then(|cloudpickle| cloudpickle.call_method1("dumps", (object, -1)))
-        .map_err(|_| refused)
+        .map_err(|error| {
+            if error.is_instance_of::<PyException>(py) {
+                refused
+            } else {
+                error // Ctrl-C
+            }
+        })
 }
 
 fn append(out: &mut Vec<u8>, kind: u8, bytes: &[u8]) -> PyResult<()> {
@@ -166,10 +172,23 @@ pub fn is_leaf(object: &Bound<'_, PyAny>) -> bool {
         || object.is_exact_instance_of::<PyComplex>()
 }
 
+/// `object` as a tuple, where it is one that holds leaves alone.
+pub fn tuple_of_leaves<'a, 'py>(object: &'a Bound<'py, PyAny>) -> Option<&'a Bound<'py, PyTuple>> {
+    let tuple = object.cast_exact::<PyTuple>().ok()?;
+    let are_leaves = tuple.iter_borrowed().all(|item| is_leaf(&item));
+    are_leaves.then_some(tuple)
+}
+
+/// Whether `object` is a leaf or a tuple of them, so that it holds nothing that holds it.
+pub fn is_plain(object: &Bound<'_, PyAny>) -> bool {
+    is_leaf(object) || tuple_of_leaves(object).is_some()
+}
+
 /// Whether marshal gives back an equal object of the same types all through.
 ///
 /// What marshal accepts is not enough: it writes anything with a buffer (`bytearray`, an array,
-/// a numpy scalar) as `bytes`. So only exact builtin types pass here.
+/// a numpy scalar) as `bytes`. So only exact builtin types pass here. Sets within sets do not: it
+/// writes their items twice, at every depth.
 fn is_exact_in_marshal(object: &Bound<'_, PyAny>, depth: usize, seen: &mut Seen) -> bool {
     if is_leaf(object) {
         return true;
@@ -189,9 +208,9 @@ fn is_exact_in_marshal(object: &Bound<'_, PyAny>, depth: usize, seen: &mut Seen)
         dict.iter()
             .all(|(key, value)| is_exact(&key) && is_exact(&value))
     } else if let Ok(set) = object.cast_exact::<PySet>() {
-        set.iter().all(|item| is_exact(&item))
+        set.iter().all(|item| is_plain(&item))
     } else if let Ok(set) = object.cast_exact::<PyFrozenSet>() {
-        set.iter().all(|item| is_exact(&item))
+        set.iter().all(|item| is_plain(&item))
     } else {
         false
     };

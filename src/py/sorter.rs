@@ -24,8 +24,8 @@ const FIRST_CHECK: usize = 100;
 /// Runs that are merged at once: each holds a decoded block in memory meanwhile.
 const MAX_FAN_IN: usize = 64;
 
-/// What sorting takes for each value, for its time: a number with its row, and a key or a place.
-const SORTING_BYTES: usize = size_of::<(u64, u32)>() + size_of::<usize>();
+/// What sorting takes for each value, for its time: a number with its row, a key and a place.
+const SORTING_BYTES: usize = size_of::<(u64, u32)>() + 2 * size_of::<usize>();
 
 /// How values are compared.
 struct SortOrder {
@@ -203,7 +203,7 @@ impl<'py> Sorter<'py> {
     fn read(&mut self, iterator: &Bound<'py, PyAny>) -> Result<()> {
         let py = iterator.py();
         let mut interval = CheckInterval::new(FIRST_CHECK);
-        interval.checked(memory::resident_bytes(), &self.policy);
+        interval.starts_at(memory::resident_bytes());
         loop {
             for _ in 0..interval.records() {
                 let Some(value) = ffi::next(iterator)? else {
@@ -219,8 +219,8 @@ impl<'py> Sorter<'py> {
                 self.spill()?;
                 let resident = memory::resident_bytes();
                 self.policy.set_limit_mib(self.next_limit()?);
-                self.policy.spilled(resident);
-                interval.checked(resident, &self.policy);
+                self.policy.spilled(resident, 0);
+                interval.starts_at(resident);
             }
             py.check_signals()?;
         }

@@ -102,13 +102,13 @@ impl<T: Spillable> PartitionMerge<T> {
         let mut target = ExternalTable::at_level(table, files, self.source.level + 1, parts);
         let mut policy = SpillPolicy::new(self.limits.memory_mib);
         // What is resident now was there before this partition: only its growth counts.
-        policy.spilled(memory::resident_bytes());
+        policy.spilled(memory::resident_bytes(), target.table.heap_bytes() as u64);
         let mut block = Vec::new();
         for run in &self.source.runs {
             for address in run.blocks(partition) {
                 if policy.is_due(memory::resident_bytes(), target.table.heap_bytes() as u64) {
                     self.spilled.add(Self::relieve(&mut target, &self.limits)?);
-                    policy.spilled(memory::resident_bytes());
+                    policy.spilled(memory::resident_bytes(), target.table.heap_bytes() as u64);
                 }
                 self.source.files.read(address, &mut block)?;
                 target.table.merge_block(&block)?;

@@ -45,6 +45,7 @@ PLAIN = [
     {"a": {1: 2}},
     {1, 2},
     frozenset({1}),
+    {(1, "a")},
 ]
 
 
@@ -189,6 +190,20 @@ def test_a_tuple_within_itself_many_times_takes_no_longer_for_it() -> None:
             assert left is right
             back = left
         assert back == ()
+        """
+    )
+
+
+def test_sets_within_sets_take_no_longer_at_every_depth() -> None:
+    run(
+        """
+        from ferroshuffle.serializers import AutoSerializer
+
+        thing = frozenset([1])
+        for _ in range(40):
+            thing = frozenset([thing])
+        serializer = AutoSerializer()
+        assert serializer.loads(serializer.dumps(thing)) == thing
         """
     )
 

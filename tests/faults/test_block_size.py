@@ -20,11 +20,11 @@ SHAPES = {
     "bytes in a list": "(n, [text(n).encode()])",
     "an array": "(n, numpy.full(SIZE // 8, n))",
     "an object": "(n, types.SimpleNamespace(held=text(n)))",
-    "after small ones": "(n, text(n) if n > 500 else n)",
+    "after small ones": "(n, text(n) if at > 500 else n)",
 }
 
 FRAME = """
-import resource, sys, types
+import sys, types
 import numpy
 from ferroshuffle import shuffle
 
@@ -35,13 +35,15 @@ def text(n):
     return f"{{n:08}}" * (SIZE // 8)
 
 def records():
-    for n in range(count):
-        n = n * 7919 % count
+    for at in range(count):
+        n = at * 7919 % count
         yield {record}
 
 limit = shuffle.get_used_memory() + room
 {work}
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+# Not ru_maxrss, which a process has from the one that started it.
+with open("/proc/self/status") as status:
+    [peak] = [int(line.split()[1]) >> 10 for line in status if line.startswith("VmHWM")]
 assert peak < limit + slack, f"{{peak - limit}} MiB above the limit of {{limit}} MiB"
 assert shuffle.DiskBytesSpilled > 0
 """
@@ -54,8 +56,18 @@ for n, _ in shuffle.ExternalSorter(limit).sorted(records(), key=lambda record: r
     seen += 1
 assert seen == count
 """,
+    "group": """
+append, extend = (lambda c, v: c.append(v) or c), (lambda a, b: a.extend(b) or a)
+agg = shuffle.Aggregator(lambda v: [v], append, extend)
+merger = shuffle.ExternalGroupBy(agg, limit, batch=100, partitions=2)
+merger.mergeValues((n % 3, value) for n, value in records())
+assert {key: sum(1 for _ in group) for key, group in merger.items()} == {
+    key: len(range(key, count, 3)) for key in range(3)
+}
+""",
     "merge": """
-merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(lambda a, b: b), limit, batch=100)
+agg = shuffle.SimpleAggregator(lambda a, b: b)
+merger = shuffle.ExternalMerger(agg, limit, batch=100, partitions=2)
 merger.mergeValues(records())
 assert sum(n for n, _ in merger.items()) == count * (count - 1) // 2
 """,
