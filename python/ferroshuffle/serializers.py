@@ -30,7 +30,8 @@ class AutoSerializer(_Base):
     """Serialize with marshal where that is exact, and with pickle otherwise.
 
     The bytes of an object are ``M`` and what `marshal` made of it, or ``P`` and what `pickle`
-    made, or PySpark's cloudpickle of what pickle does not find by name. It starts with marshal, and stays with pickle after the first object that marshal
+    made; what pickle does not find by name goes by value, where PySpark and its cloudpickle are
+    installed. It starts with marshal, and stays with pickle after the first object that marshal
     refuses or would not give back with its exact types.
 
     Examples

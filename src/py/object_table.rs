@@ -259,9 +259,10 @@ fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = Bound<'py, PyA
     let list = list.filter(|_| length > items).cloned();
     let whole = list.is_none().then(|| group.clone());
     let parts = list.into_iter().flat_map(move |list| {
-        (0..length)
-            .step_by(items)
-            .map(move |start| list.get_slice(start, start.saturating_add(items)).into_any())
+        (0..length).step_by(items).map(move |start| {
+            let end = start.saturating_add(items);
+            list.get_slice(start, end).into_any()
+        })
     });
     whole.into_iter().chain(parts)
 }
