@@ -8,7 +8,9 @@ from __future__ import annotations
 import collections
 import dataclasses
 import enum
+import os
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,13 +73,17 @@ def _spill_twice(merger: Any, key: Any, value: Any) -> dict[Any, list[Any]]:
 
 @pytest.mark.parametrize("kind", sorted(MERGERS))
 @pytest.mark.parametrize("name", NAMES)
-def test_values_of_a_driver_s_own_types_survive_a_spill(name: str, kind: str) -> None:
+def test_values_of_a_driver_s_own_types_survive_a_spill(
+    name: str, kind: str, tmp_path: Path
+) -> None:
     value = _of_a_driver()[name]
     with pytest.raises(Exception):  # noqa: B017  or the test would show nothing
         pickle.dumps(value)
     build, build_stock = MERGERS[kind]
     left = build(shuffle.Aggregator(*COLLECT), NO_LIMIT_MIB, partitions=3)
-    right = build_stock(StockAggregator(*COLLECT), NO_LIMIT_MIB, partitions=3)
+    # Stock leaves folders behind, so it gets one of its own.
+    stock_dirs = [str(tmp_path / "python" / str(os.getpid()) / "stock")]
+    right = build_stock(StockAggregator(*COLLECT), NO_LIMIT_MIB, partitions=3, localdirs=stock_dirs)
     left, right = _spill_twice(left, "key", value), _spill_twice(right, "key", value)
     assert left.keys() == right.keys()
     if name == "function":
