@@ -9,6 +9,7 @@ pub mod error;
 pub mod map;
 pub mod memory;
 pub mod metrics;
+pub mod partition;
 #[cfg(feature = "python")]
 pub mod py;
 pub mod sort;

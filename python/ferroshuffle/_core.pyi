@@ -8,6 +8,7 @@ __all__ = [
     "CorruptBlockError",
     "Merger",
     "RecordsIterator",
+    "ShuffleWriter",
     "SortedIterator",
     "StopIterationGuard",
     "ValueStore",
@@ -74,6 +75,21 @@ class Merger:
 class RecordsIterator:
     def __iter__(self) -> Iterator[tuple[Any, Any]]: ...
     def __next__(self, /) -> tuple[Any, Any]: ...
+    def close(self, /) -> None: ...
+
+@final
+class ShuffleWriter:
+    def __new__(
+        cls,
+        records: Iterable[Any],
+        partition_function: Callable[[Any], Any],
+        is_portable_hash: bool,
+        partitions: int,
+        dumps: Callable[[list[Any]], bytes],
+        limit_mib: float,
+    ) -> ShuffleWriter: ...
+    def __iter__(self) -> Iterator[bytes]: ...
+    def __next__(self, /) -> bytes: ...
     def close(self, /) -> None: ...
 
 @final

@@ -126,7 +126,7 @@ pub fn hash(key: Borrowed<'_, '_, PyAny>) -> PyResult<(isize, bool)> {
 
 /// The hash of an exact `int` where that is the `int` itself.
 #[inline]
-fn hash_of_small_int(key: Borrowed<'_, '_, PyAny>) -> Option<isize> {
+pub fn hash_of_small_int(key: Borrowed<'_, '_, PyAny>) -> Option<isize> {
     // Python's hash of a number is its remainder by this prime, but -2 for -1, which tells its C
     // code of an exception.
     const MODULUS: i64 = if isize::BITS == 64 {

@@ -16,6 +16,7 @@ pub mod object_table;
 pub mod records;
 pub mod serializer;
 pub mod sorter;
+pub mod writer;
 
 use pyo3::prelude::*;
 
@@ -50,6 +51,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<external_list::ValueStore>()?;
     module.add_class::<external_list::ValuesIterator>()?;
     module.add_class::<sorter::SortedIterator>()?;
+    module.add_class::<writer::ShuffleWriter>()?;
     module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
     module.add_function(wrap_pyfunction!(resident_bytes, module)?)
 }

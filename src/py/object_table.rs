@@ -269,7 +269,7 @@ fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = Bound<'py, PyA
 
 /// Unpacks a record that is no tuple of two as Python's `for k, v in …` does.
 #[cold]
-fn unpack<'py>(record: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+pub fn unpack<'py>(record: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
     let py = record.py();
     if let Ok(list) = record.cast_exact::<PyList>()
         && list.len() == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import operator
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from types import ModuleType
 import pyspark
 import pyspark.shuffle
 import pytest
-from pyspark import SparkContext
+from pyspark import RDD, SparkContext
 from pyspark.cloudpickle import CloudPickler
 
 import ferroshuffle
@@ -55,7 +56,7 @@ def pyspark_globals() -> dict[str, dict[str, object]]:
         for name, module in list(sys.modules.items())
         if name.partition(".")[0] == "pyspark" and isinstance(module, ModuleType)
     }
-    return {**found, "CloudPickler": dict(vars(CloudPickler))}
+    return {**found, "CloudPickler": dict(vars(CloudPickler)), "RDD": dict(vars(RDD))}
 
 
 def differences(before: dict[str, dict[str, object]]) -> set[tuple[str, str]]:
@@ -111,9 +112,11 @@ def test_install_keeps_the_modules_themselves_and_their_counters(monkeypatch):
 def test_uninstall_restores_exactly_what_was_there():
     before = pyspark_globals()
     ferroshuffle.install()
-    assert {("pyspark.shuffle", "ExternalMerger"), ("pyspark.rdd", "Aggregator")} <= differences(
-        before
-    )
+    assert differences(before) >= {
+        ("pyspark.shuffle", "ExternalMerger"),
+        ("pyspark.rdd", "Aggregator"),
+        ("RDD", "partitionBy"),
+    }
     ferroshuffle.uninstall()
     assert not differences(before)
 
@@ -168,6 +171,40 @@ def test_uninstall_leaves_what_someone_else_put_there_since():
         ferroshuffle.install()
         pyspark.shuffle.SimpleAggregator = ours
         ferroshuffle.uninstall()
+
+
+def test_uninstall_leaves_a_partition_by_of_someone_else(monkeypatch):
+    def other(self: RDD, *arguments: object) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(RDD, "partitionBy", RDD.partitionBy)  # put back after the test
+    ferroshuffle.install()
+    RDD.partitionBy = other
+    ferroshuffle.uninstall()
+    assert RDD.partitionBy is other
+
+
+def test_partition_by_is_documented_and_called_as_in_stock():
+    stock = inspect.signature(RDD.partitionBy), RDD.partitionBy.__doc__
+    code = RDD.partitionBy.__defaults__
+    ferroshuffle.install()
+    assert (inspect.signature(RDD.partitionBy), RDD.partitionBy.__doc__) == stock
+    assert RDD.partitionBy.__defaults__ == code
+
+
+def test_spark_names_a_shuffle_after_the_user_s_line(installed, sc: SparkContext):
+    pairs = sc.parallelize([(1, 2)], 1)
+    line = sys._getframe().f_lineno
+    shuffled = [pairs.partitionBy(2), pairs.groupByKey(2), pairs.reduceByKey(max, 2)]
+    for name, rdd in zip(("partitionBy", "groupByKey", "reduceByKey"), shuffled, strict=True):
+        assert f"{name} at {__file__}:{line + 1}" in rdd.toDebugString().decode()
+
+
+def test_partitioning_once_more_alike_shuffles_nothing(installed, sc: SparkContext):
+    once = sc.parallelize([(1, 2)], 1).partitionBy(3)
+    assert once.partitionBy(3) is once
+    assert once.partitionBy(2) is not once
+    assert once.partitionBy(3, hash) is not once
 
 
 def test_an_untried_pyspark_is_named_in_a_warning_and_works(monkeypatch):

@@ -3,7 +3,8 @@ Switch PySpark in this process to ferroshuffle, and back.
 
 PySpark finds its shuffle classes as globals of a few of its modules. We put ours in their place,
 and leave the modules themselves where they are: a module of ours under the name
-``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there.
+``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there. The other
+thing that we replace is ``RDD.partitionBy``, which all key-value operations shuffle with.
 
 The functions that PySpark ships to its workers travel by value and our classes by reference, so a
 worker imports ferroshuffle by itself and nothing is patched there.
@@ -19,6 +20,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ferroshuffle import __version__
+from ferroshuffle.spark.rdd import partition_by
 from ferroshuffle.spark.versions import warn_if_untried
 
 # Not the spill counters: PySpark's worker and users assign those where they are.
@@ -58,14 +60,20 @@ def install() -> None:
         ours = {name: getattr(shuffle, name) for name in stock}
         pickler = pyspark.cloudpickle.CloudPickler
         reducer = pickler.reducer_override
+        rdd = pyspark.RDD
+        stock_partition_by = rdd.partitionBy
+        our_partition_by = partition_by(stock_partition_by)
 
         def undo() -> None:
             _rebind(ours, stock)
             pickler.reducer_override = reducer
+            if rdd.partitionBy is our_partition_by:
+                rdd.partitionBy = stock_partition_by
 
         _undo = undo
         _rebind(stock, ours)
         pickler.reducer_override = _with_remedy(reducer)
+        rdd.partitionBy = our_partition_by
 
 
 def uninstall() -> None:
