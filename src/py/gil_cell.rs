@@ -4,6 +4,9 @@ use std::cell::UnsafeCell;
 
 use pyo3::prelude::*;
 
+use super::errors::of_iterator;
+use crate::error::Result;
+
 /// A value that is taken out while user code may run, and seen in place otherwise.
 ///
 /// Whoever finds it taken has been called from within: that is an error of the caller's, never a
@@ -48,5 +51,40 @@ impl<T> GilCell<T> {
     pub fn see_in_traverse<R>(&self, look: impl FnOnce(&T) -> R) -> Option<R> {
         // SAFETY: as in `see`.
         unsafe { (*self.0.get()).as_ref().map(look) }
+    }
+}
+
+/// The state of an iterator, which is `Some(None)` at its end.
+impl<T> GilCell<Option<Box<T>>> {
+    /// What `next` gives; its end or an error ends the iterator. `busy` is raised where a step is
+    /// being done already.
+    pub fn step<R>(
+        &self,
+        py: Python<'_>,
+        busy: fn() -> PyErr,
+        next: impl FnOnce(&mut T) -> Result<Option<R>>,
+    ) -> PyResult<Option<R>> {
+        let mut state = self.take(py).ok_or_else(busy)?;
+        let item = match &mut state {
+            Some(state) => next(state),
+            None => Ok(None),
+        };
+        let ended = if matches!(item, Ok(Some(_))) {
+            None
+        } else {
+            state.take()
+        };
+        self.put(py, state);
+        // Dropped now that the iterator is whole: that may run user code.
+        drop(ended);
+        item.map_err(|error| of_iterator(py, error.into()))
+    }
+
+    /// Ends the iterator, and frees what it holds.
+    pub fn end(&self, py: Python<'_>, busy: fn() -> PyErr) -> PyResult<()> {
+        let state = self.take(py).ok_or_else(busy)?;
+        self.put(py, None);
+        drop(state);
+        Ok(())
     }
 }

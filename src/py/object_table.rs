@@ -138,10 +138,7 @@ impl ObjectTable {
                 merge(self, pair)?;
             } else {
                 let record = unpack(&record)?;
-                let pair = ffi::pair(&record).ok_or_else(|| {
-                    Error::Usage("a record did not unpack into a key and a value".to_owned())
-                })?;
-                merge(self, pair)?;
+                merge(self, pair_of(&record)?)?;
             }
         }
         Ok(Progress::Checkpoint)
@@ -265,6 +262,12 @@ fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = Bound<'py, PyA
         })
     });
     whole.into_iter().chain(parts)
+}
+
+/// The key and the value of what [`unpack`] gave.
+pub fn pair_of<'a>(unpacked: &'a Bound<'_, PyAny>) -> Result<ffi::Pair<'a>> {
+    ffi::pair(unpacked)
+        .ok_or_else(|| Error::Usage("a record did not unpack into a key and a value".to_owned()))
 }
 
 /// Unpacks a record that is no tuple of two as Python's `for k, v in …` does.

@@ -458,27 +458,13 @@ impl SortedIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut state = self.state.take(py).ok_or_else(busy)?;
-        let value = match &mut state {
-            Some(sorted) => sorted.merge.next(py, &sorted.files),
-            None => Ok(None),
-        };
-        let ended = if matches!(value, Ok(Some(_))) {
-            None
-        } else {
-            state.take()
-        };
-        self.state.put(py, state);
-        drop(ended);
-        value.map_err(|error| of_iterator(py, error.into()))
+        self.state
+            .step(py, busy, |sorted| sorted.merge.next(py, &sorted.files))
     }
 
     /// Frees what the iterator holds; it is at its end then.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let state = self.state.take(py).ok_or_else(busy)?;
-        self.state.put(py, None);
-        drop(state);
-        Ok(())
+        self.state.end(py, busy)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {

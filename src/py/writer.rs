@@ -5,12 +5,11 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyFrozenSet, PyList, PyTuple};
 
-use super::errors::of_iterator;
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::object_table::unpack;
+use super::object_table::{pair_of, unpack};
 use super::serializer::is_leaf;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::memory::{self, CheckInterval, SpillPolicy};
 use crate::partition::{TupleHash, partition_in_spark, partition_of};
 
@@ -132,7 +131,7 @@ struct State {
     buckets: Buckets,
     /// Partitions that are being written, the next one last.
     outgoing: Vec<u32>,
-    /// The records that belong to the partition handed out last.
+    /// The serialized records of the partition whose number was handed out last.
     chunk: Option<Py<PyAny>>,
     /// Serialized bytes of the partitions that were written since records were read.
     written: usize,
@@ -211,10 +210,7 @@ impl State {
 
     #[cold]
     fn push_unpacked(&mut self, record: &Bound<'_, PyAny>) -> Result<()> {
-        let pair = ffi::pair(record).ok_or_else(|| {
-            Error::Usage("a record did not unpack into a key and a value".to_owned())
-        })?;
-        let partition = self.partitioner.partition(pair.key)?;
+        let partition = self.partitioner.partition(pair_of(record)?.key)?;
         self.buckets.push(partition, record)
     }
 
@@ -285,27 +281,12 @@ impl ShuffleWriter {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut state = self.state.take(py).ok_or_else(busy)?;
-        let next = match &mut state {
-            Some(state) => state.next(py),
-            None => Ok(None),
-        };
-        let ended = if matches!(next, Ok(Some(_))) {
-            None
-        } else {
-            state.take()
-        };
-        self.state.put(py, state);
-        drop(ended);
-        next.map_err(|error| of_iterator(py, error.into()))
+        self.state.step(py, busy, |state| state.next(py))
     }
 
     /// Frees what the iterator holds; it is at its end then.
     fn close(&self, py: Python<'_>) -> PyResult<()> {
-        let state = self.state.take(py).ok_or_else(busy)?;
-        self.state.put(py, None);
-        drop(state);
-        Ok(())
+        self.state.end(py, busy)
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
