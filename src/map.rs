@@ -6,7 +6,7 @@
 
 use crate::column::KeyColumn;
 use crate::error::{Error, Result};
-use crate::memory::{try_grow, try_with_capacity};
+use crate::memory::{self, try_grow, try_with_capacity};
 
 /// Rows are numbered in 32 bits, which halves the index; a table this large is over the memory
 /// of any worker long before.
@@ -89,15 +89,18 @@ struct Index {
 }
 
 impl Index {
+    /// The slots of a chain, one after the other, without an end where there are any: there is
+    /// always a free slot, at which every caller stops.
     #[inline]
     #[allow(clippy::cast_possible_truncation)] // the lower bits are what is wanted
     fn probe(&self, hash: u64) -> impl Iterator<Item = (usize, Slot)> + '_ {
-        let mask = self.slots.len().wrapping_sub(1);
-        let start = hash as usize;
-        // There is always a free slot, at which every caller ends.
-        (0..self.slots.len()).filter_map(move |step| {
-            let place = start.wrapping_add(step) & mask;
-            self.slots.get(place).map(|slot| (place, *slot))
+        let slots = self.slots.as_slice();
+        let mask = slots.len().wrapping_sub(1);
+        let mut place = hash as usize & mask;
+        std::iter::from_fn(move || {
+            let found = (place, *slots.get(place)?);
+            place = (place + 1) & mask;
+            Some(found)
         })
     }
 
@@ -182,6 +185,16 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         &mut self.keys
     }
 
+    /// Asks memory for the place of a key of that hash, which is needed soon.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // the lower bits are what is wanted
+    pub fn prefetch(&self, hash: KeyHash) {
+        let place = hash.bits as usize & self.index.slots.len().wrapping_sub(1);
+        if let Some(slot) = self.index.slots.get(place) {
+            memory::prefetch(slot);
+        }
+    }
+
     /// The row of `key`, or `None`. Fails where comparing two keys fails.
     #[inline]
     pub fn find(&self, hash: KeyHash, key: K::Probe<'_>) -> Result<Option<usize>> {
@@ -206,16 +219,7 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     }
 
     /// Makes room for one more key, so that the next [`push`](Self::push) cannot fail.
-    #[inline]
     pub fn make_room(&mut self) -> Result<()> {
-        if self.hashes.len() < self.hashes.capacity() && self.index.has_room() {
-            return self.keys.make_room();
-        }
-        self.grow()
-    }
-
-    #[cold]
-    fn grow(&mut self) -> Result<()> {
         let rows = self.hashes.len();
         if rows >= MAX_ROWS {
             return Err(Error::OutOfMemory {

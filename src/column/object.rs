@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 
 use super::{Column, KeyColumn};
 use crate::error::{Error, Result};
-use crate::memory::try_grow;
+use crate::memory::{self, try_grow};
 use crate::py::ffi;
 
 /// A column of Python objects. A row can be taken out, which leaves it empty.
@@ -45,7 +45,7 @@ impl ObjectColumn {
     #[inline]
     pub fn prefetch(&self, row: usize) {
         if let Some(Some(object)) = self.rows.get(row) {
-            ffi::prefetch(object);
+            memory::prefetch(object.as_ptr());
         }
     }
 

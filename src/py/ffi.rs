@@ -3,6 +3,7 @@
 //! They are here for speed: what pyo3 offers safely for the same purpose costs a check, an
 //! allocation or a second call for every record.
 
+use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
@@ -11,15 +12,25 @@ use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 #[inline]
 pub fn next<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
     let py = iterator.py();
-    // SAFETY: `iterator` came from `iter()`, so it has `tp_iternext`; what that returns is an
-    // owned reference or null.
-    let item = unsafe { Bound::from_owned_ptr_or_opt(py, ffi::PyIter_Next(iterator.as_ptr())) };
+    // SAFETY: what `iter()` gave has `tp_iternext` (another object is told from it by null);
+    // that returns an owned reference or null. `PyIter_Next` adds a call to it.
+    let item = unsafe {
+        let object = iterator.as_ptr();
+        let next = (*ffi::Py_TYPE(object)).tp_iternext.unwrap_or(ffi::PyIter_Next);
+        Bound::from_owned_ptr_or_opt(py, next(object))
+    };
     match item {
         Some(item) => Ok(Some(item)),
-        None => match PyErr::take(py) {
-            Some(error) => Err(error),
-            None => Ok(None),
-        },
+        None => ended(py),
+    }
+}
+
+/// Null from an iterator says that it has ended, with or without `StopIteration`, or failed.
+#[cold]
+fn ended<T>(py: Python<'_>) -> PyResult<Option<T>> {
+    match PyErr::take(py) {
+        Some(error) if !error.is_instance_of::<PyStopIteration>(py) => Err(error),
+        _ => Ok(None),
     }
 }
 
@@ -70,20 +81,7 @@ pub fn call1<'py>(
     function: Borrowed<'_, 'py, PyAny>,
     a: Borrowed<'_, '_, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut arguments = [std::ptr::null_mut(), a.as_ptr()];
-    // SAFETY: the argument is alive for the call, and the place before it is ours to lend, which
-    // is what the offset flag says. The result is an owned reference or null with an error set.
-    unsafe {
-        Bound::from_owned_ptr_or_err(
-            function.py(),
-            ffi::PyObject_Vectorcall(
-                function.as_ptr(),
-                arguments.as_mut_ptr().add(1),
-                1 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                std::ptr::null_mut(),
-            ),
-        )
-    }
+    call(function, &mut [std::ptr::null_mut(), a.as_ptr()])
 }
 
 /// Calls `function(a, b)`.
@@ -93,18 +91,36 @@ pub fn call2<'py>(
     a: Borrowed<'_, '_, PyAny>,
     b: Borrowed<'_, '_, PyAny>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    let mut arguments = [std::ptr::null_mut(), a.as_ptr(), b.as_ptr()];
-    // SAFETY: as in `call1`.
+    call(
+        function,
+        &mut [std::ptr::null_mut(), a.as_ptr(), b.as_ptr()],
+    )
+}
+
+/// Calls `function` with the arguments after the first place, which is lent to the callee.
+#[inline]
+fn call<'py, const PLACES: usize>(
+    function: Borrowed<'_, 'py, PyAny>,
+    places: &mut [*mut ffi::PyObject; PLACES],
+) -> PyResult<Bound<'py, PyAny>> {
+    let callee = function.as_ptr();
+    // SAFETY: the arguments are alive for the call, and the place before them is ours to lend,
+    // which is what the offset flag says. A function made in Python has the entry that is asked
+    // of other callables by `PyObject_Vectorcall`, at a place of its own. The result is an owned
+    // reference or null with an error set.
     unsafe {
-        Bound::from_owned_ptr_or_err(
-            function.py(),
-            ffi::PyObject_Vectorcall(
-                function.as_ptr(),
-                arguments.as_mut_ptr().add(1),
-                2 | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-                std::ptr::null_mut(),
-            ),
-        )
+        let entry = if ffi::PyFunction_Check(callee) == 1 {
+            (*callee.cast::<ffi::PyFunctionObject>()).vectorcall
+        } else {
+            None
+        };
+        let result = entry.unwrap_or(ffi::PyObject_Vectorcall)(
+            callee,
+            places.as_mut_ptr().add(1),
+            (PLACES - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
+            std::ptr::null_mut(),
+        );
+        Bound::from_owned_ptr_or_err(function.py(), result)
     }
 }
 
@@ -266,20 +282,6 @@ pub fn as_f64(object: Borrowed<'_, '_, PyAny>) -> Option<f64> {
     let float = object.cast_exact::<PyFloat>().ok()?;
     // SAFETY: it is a `float`.
     Some(unsafe { ffi::PyFloat_AS_DOUBLE(float.as_ptr()) })
-}
-
-/// Asks memory for an object that is needed soon; a hint, of no effect but speed.
-#[inline]
-pub fn prefetch(object: &Py<PyAny>) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch of any address cannot fault.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(
-            object.as_ptr().cast(),
-        );
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = object;
 }
 
 /// Appends to a list that only we have.

@@ -14,7 +14,7 @@ use crate::aggregate::callback::{Callback, Functions};
 use crate::column::object::ObjectColumn;
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, KeyHash, mix};
-use crate::memory::as_u64;
+use crate::memory::{self, as_u64};
 use crate::metrics::Spilled;
 use crate::spill::external_table::Spillable;
 use crate::spill::layout::Layout;
@@ -113,7 +113,9 @@ impl ObjectTable {
     ) -> Result<Progress> {
         match stage {
             Stage::Values => self.merge_records(iterator, records, Self::merge_value),
-            Stage::Combiners => self.merge_records(iterator, records, Self::merge_combiner),
+            Stage::Combiners => self.merge_records(iterator, records, |table, pair| {
+                table.merge_combiner(pair, hash(pair.key)?)
+            }),
         }
     }
 
@@ -124,12 +126,17 @@ impl ObjectTable {
         records: usize,
         merge: impl Fn(&mut Self, ffi::Pair<'_>) -> Result<()>,
     ) -> Result<Progress> {
+        // As many rows had room for one more when there was a look.
+        let mut roomy = usize::MAX;
         for _ in 0..records {
-            match self.make_room() {
-                Err(Error::OutOfMemory { .. }) if !self.is_empty() => {
-                    return Ok(Progress::OutOfMemory);
+            if self.len() != roomy {
+                match self.make_room() {
+                    Err(Error::OutOfMemory { .. }) if !self.is_empty() => {
+                        return Ok(Progress::OutOfMemory);
+                    }
+                    other => other?,
                 }
-                other => other?,
+                roomy = self.len();
             }
             let Some(record) = ffi::next(iterator)? else {
                 return Ok(Progress::Exhausted);
@@ -166,11 +173,10 @@ impl ObjectTable {
     }
 
     #[inline]
-    fn merge_combiner(&mut self, pair: ffi::Pair<'_>) -> Result<()> {
+    fn merge_combiner(&mut self, pair: ffi::Pair<'_>, hash: KeyHash) -> Result<()> {
         if self.grouping.is_some() {
-            return self.merge_group(pair);
+            return self.merge_group(pair, hash);
         }
-        let hash = hash(pair.key)?;
         if let Some(row) = self.map.find(hash, pair.key)? {
             return self.aggregate.merge_combiner(row, pair.value);
         }
@@ -179,10 +185,9 @@ impl ObjectTable {
         Ok(())
     }
 
-    fn merge_group(&mut self, pair: ffi::Pair<'_>) -> Result<()> {
+    fn merge_group(&mut self, pair: ffi::Pair<'_>, hash: KeyHash) -> Result<()> {
         let py = pair.key.py();
         let items = pair.value.len()?;
-        let hash = hash(pair.key)?;
         let found = self.map.find(hash, pair.key)?;
         let Some(grouping) = &mut self.grouping else {
             return Ok(());
@@ -210,6 +215,13 @@ impl ObjectTable {
         }
         grouping.items += items;
         Ok(())
+    }
+
+    /// Asks memory for what is in `row`, which is needed soon.
+    #[inline]
+    fn prefetch(&self, row: usize) {
+        self.map.keys().prefetch(row);
+        self.aggregate.combiners().prefetch(row);
     }
 
     fn write_row<'py>(
@@ -315,8 +327,7 @@ impl Spillable for ObjectTable {
                 let rows = layout.rows(partition);
                 for (at, &row) in rows.iter().enumerate() {
                     if let Some(&ahead) = rows.get(at + PREFETCH) {
-                        self.map.keys().prefetch(ahead as usize);
-                        self.aggregate.combiners().prefetch(ahead as usize);
+                        self.prefetch(ahead as usize);
                     }
                     self.write_row(py, row as usize, &mut records, writer)?;
                 }
@@ -330,12 +341,17 @@ impl Spillable for ObjectTable {
     fn merge_block(&mut self, block: &[u8]) -> Result<()> {
         Python::attach(|py| {
             let (keys, combiners) = object_block::read(py, block)?;
-            for (key, combiner) in keys.iter().zip(combiners.iter()) {
+            let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
+            for key in &keys {
+                let hash = hash(key.as_borrowed())?;
+                self.map.prefetch(hash);
+                hashes.push(hash);
+            }
+            for ((key, combiner), hash) in keys.iter().zip(&combiners).zip(hashes) {
                 self.make_room()?;
-                self.merge_combiner(ffi::Pair {
-                    key: key.as_borrowed(),
-                    value: combiner.as_borrowed(),
-                })?;
+                let key = key.as_borrowed();
+                let value = combiner.as_borrowed();
+                self.merge_combiner(ffi::Pair { key, value }, hash)?;
             }
             Ok(())
         })
@@ -343,16 +359,15 @@ impl Spillable for ObjectTable {
 
     fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<()> {
         Python::attach(|py| {
-            for &row in rows {
+            for (at, &row) in rows.iter().enumerate() {
+                if let Some(&ahead) = rows.get(at + PREFETCH) {
+                    other.prefetch(ahead as usize);
+                }
                 self.make_room()?;
-                self.merge_combiner(ffi::Pair {
-                    key: other.map.keys().get(row as usize)?.bind_borrowed(py),
-                    value: other
-                        .aggregate
-                        .combiners()
-                        .get(row as usize)?
-                        .bind_borrowed(py),
-                })?;
+                let row = row as usize;
+                let key = other.map.keys().get(row)?.bind_borrowed(py);
+                let value = other.aggregate.combiners().get(row)?.bind_borrowed(py);
+                self.merge_combiner(ffi::Pair { key, value }, hash(key)?)?;
             }
             Ok(())
         })
