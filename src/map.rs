@@ -27,6 +27,18 @@ pub struct KeyHash {
     pub is_unique: bool,
 }
 
+impl KeyHash {
+    /// Of Python's hash. That of an int is the int: mixed, its bits serve the table and the
+    /// partitions.
+    #[inline]
+    pub const fn of_python(hash: i64, is_unique: bool) -> Self {
+        Self {
+            bits: mix(hash.cast_unsigned()),
+            is_unique,
+        }
+    }
+}
+
 /// Every bit of the result depends on every bit of `bits`, and no two `bits` have the same: the
 /// finalizer of splitmix64.
 #[inline]
@@ -104,11 +116,6 @@ impl Index {
         })
     }
 
-    #[inline]
-    fn has_room(&self) -> bool {
-        (self.len + 1) * 10 <= self.slots.len() * FULL_TENTHS
-    }
-
     fn add(&mut self, hash: KeyHash, row: usize) {
         let free = self.probe(hash.bits).find(|(_, slot)| slot.is_free());
         if let Some(slot) = free.and_then(|(place, _)| self.slots.get_mut(place)) {
@@ -117,21 +124,21 @@ impl Index {
         }
     }
 
-    /// Makes room for `rows` rows; `hashes` are those of the rows it has.
-    fn reserve(&mut self, rows: usize, hashes: &[u64]) -> Result<()> {
+    /// Makes room for `rows` rows; `hash_of` tells the hash of one it has.
+    fn reserve(&mut self, rows: usize, hash_of: impl Fn(usize) -> Option<u64>) -> Result<()> {
+        if rows * 10 <= self.slots.len() * FULL_TENTHS {
+            return Ok(());
+        }
         let slots = (rows * 10 / FULL_TENTHS + 1)
             .next_power_of_two()
             .max(FEWEST_SLOTS);
-        if slots <= self.slots.len() {
-            return Ok(());
-        }
         let mut larger = Self {
             slots: try_with_capacity(slots, WHAT)?,
             len: 0,
         };
         larger.slots.resize(slots, Slot::default());
         for slot in self.slots.iter().filter(|slot| !slot.is_free()) {
-            if let Some(&bits) = hashes.get(slot.row()) {
+            if let Some(bits) = hash_of(slot.row()) {
                 let is_unique = slot.is_unique();
                 larger.add(KeyHash { bits, is_unique }, slot.row());
             }
@@ -146,6 +153,7 @@ const WHAT: &str = "the table of keys";
 /// Hash table from key to row, in insertion order.
 pub struct AppendOnlyMap<K> {
     index: Index,
+    /// Of each row; of none, where the keys tell their hashes themselves.
     hashes: Vec<u64>,
     keys: K,
 }
@@ -161,18 +169,20 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     }
 
     /// Number of keys.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.hashes.len()
+        self.index.len
     }
 
     /// Whether there is no key yet.
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.index.len == 0
     }
 
-    /// The hash of each key, by row.
-    pub fn hashes(&self) -> &[u64] {
-        &self.hashes
+    /// The bits of the hash of the key in `row`.
+    #[inline]
+    pub fn hash(&self, row: usize) -> Option<u64> {
+        self.keys.hash(row).or_else(|| self.hashes.get(row).copied())
     }
 
     /// The keys, by row.
@@ -195,6 +205,13 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         }
     }
 
+    /// The row that a look-up of that hash meets first.
+    #[inline]
+    pub fn first_row(&self, hash: KeyHash) -> Option<usize> {
+        let (_, slot) = self.index.probe(hash.bits).next()?;
+        (!slot.is_free()).then(|| slot.row())
+    }
+
     /// The row of `key`, or `None`. Fails where comparing two keys fails.
     #[inline]
     pub fn find(&self, hash: KeyHash, key: K::Probe<'_>) -> Result<Option<usize>> {
@@ -207,7 +224,7 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
             }
             let row = slot.row();
             let is_same = if hash.is_unique && slot.is_unique() {
-                self.hashes.get(row) == Some(&hash.bits)
+                self.hash(row) == Some(hash.bits)
             } else {
                 self.keys.is_same(row, key)?
             };
@@ -218,37 +235,51 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         Ok(None)
     }
 
-    /// Makes room for one more key, so that the next [`push`](Self::push) cannot fail.
+    /// Makes room for one more key, so that the next [`push`](Self::push) asks for no memory.
     pub fn make_room(&mut self) -> Result<()> {
-        let rows = self.hashes.len();
-        if rows >= MAX_ROWS {
+        self.make_room_for(1)?;
+        self.keys.make_room()
+    }
+
+    /// Makes room for so many more keys, but for what the key column needs.
+    pub fn make_room_for(&mut self, more: usize) -> Result<()> {
+        let rows = self.len().saturating_add(more);
+        if rows > MAX_ROWS {
             return Err(Error::OutOfMemory {
                 wanted: MAX_ROWS,
                 what: WHAT,
             });
         }
-        if !self.index.has_room() {
-            self.index.reserve(rows + 1, &self.hashes)?;
+        let hash_of = |row| {
+            let kept = || self.hashes.get(row).copied();
+            self.keys.hash(row).or_else(kept)
+        };
+        self.index.reserve(rows, hash_of)?;
+        if !self.keys.makes_hashes() {
+            try_grow(&mut self.hashes, more, WHAT)?;
         }
-        try_grow(&mut self.hashes, 1, WHAT)?;
-        self.keys.make_room()
+        Ok(())
     }
 
     /// Makes room for `rows` keys in all, where there is as much memory.
     pub fn reserve(&mut self, rows: usize) {
-        let more = rows.saturating_sub(self.hashes.len());
+        let more = rows.saturating_sub(self.len());
         // What is not had now is asked for again when it is needed, with an error then.
-        let _ = self.index.reserve(rows, &self.hashes);
-        let _ = self.hashes.try_reserve(more);
+        let _ = self.make_room_for(more);
         self.keys.reserve(more);
     }
 
-    /// Adds a key that [`find`](Self::find) did not find, after [`make_room`](Self::make_room).
+    /// Adds a key that [`find`](Self::find) did not find, after [`make_room`](Self::make_room);
+    /// `add` appends it to the keys. Where that fails, the map is as it was.
     #[inline]
-    pub fn push(&mut self, hash: KeyHash, key: K::Item) {
-        self.index.add(hash, self.hashes.len());
-        self.hashes.push(hash.bits);
-        self.keys.push(key);
+    pub fn push(&mut self, hash: KeyHash, add: impl FnOnce(&mut K) -> Result<()>) -> Result<()> {
+        add(&mut self.keys)?;
+        let row = self.index.len;
+        if !self.keys.makes_hashes() {
+            self.hashes.push(hash.bits);
+        }
+        self.index.add(hash, row);
+        Ok(())
     }
 
     /// Bytes allocated by the map and its key column.
@@ -288,7 +319,6 @@ mod tests {
     }
 
     impl Column for Words {
-        type Item = String;
         fn len(&self) -> usize {
             self.rows.len()
         }
@@ -297,9 +327,6 @@ mod tests {
         }
         fn reserve(&mut self, more: usize) {
             self.rows.reserve(more);
-        }
-        fn push(&mut self, item: String) {
-            self.rows.push(item);
         }
         fn heap_bytes(&self) -> usize {
             self.rows.capacity() * size_of::<String>()
@@ -337,7 +364,11 @@ mod tests {
             return row;
         }
         map.make_room().unwrap();
-        map.push(hash, word.to_owned());
+        let push = |words: &mut Words| {
+            words.rows.push(word.to_owned());
+            Ok(())
+        };
+        map.push(hash, push).unwrap();
         map.len() - 1
     }
 

@@ -49,6 +49,10 @@ MemoryBytesSpilled = 0
 #: Bytes that were written to disk by spilling, since the process began or since it was set to 0.
 DiskBytesSpilled = 0
 
+# How many records a merger takes before it reads the functions of its aggregator, to compute what
+# they do by itself; None for never.
+_records_before_typed: int | None = 4096
+
 
 def _count_spilled(memory_bytes: int, disk_bytes: int) -> None:
     """Add to the counters of this module and to those that a Spark worker reports."""

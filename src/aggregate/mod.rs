@@ -7,6 +7,16 @@ use crate::error::Result;
 
 #[cfg(feature = "python")]
 pub mod callback;
+pub mod native;
+
+/// Which of an aggregate's functions records go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Records {
+    /// Records hold values.
+    Values,
+    /// Records hold combiners.
+    Combiners,
+}
 
 /// Makes and merges combiners.
 ///

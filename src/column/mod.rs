@@ -5,14 +5,13 @@
 
 use crate::error::Result;
 
+pub mod codec;
 #[cfg(feature = "python")]
 pub mod object;
+pub mod typed;
 
 /// A vector of values of one kind, by row from 0.
 pub trait Column {
-    /// One value, owned.
-    type Item;
-
     /// Number of rows.
     fn len(&self) -> usize;
 
@@ -21,14 +20,11 @@ pub trait Column {
         self.len() == 0
     }
 
-    /// Makes room for one more row, so that the next [`push`](Self::push) cannot fail.
+    /// Makes room for one more row, so that adding it asks for no memory.
     fn make_room(&mut self) -> Result<()>;
 
     /// Makes room for as many `more` rows, where there is as much memory.
     fn reserve(&mut self, more: usize);
-
-    /// Appends a row, after [`make_room`](Self::make_room).
-    fn push(&mut self, item: Self::Item);
 
     /// Bytes allocated for the rows, without what they refer to.
     fn heap_bytes(&self) -> usize;
@@ -48,4 +44,21 @@ pub trait KeyColumn: Column {
     /// Whether the key in `row` and `probe` are one key. The stored key stands on the left of
     /// the comparison, as in a Python dict.
     fn is_same(&self, row: usize, probe: Self::Probe<'_>) -> Result<bool>;
+
+    /// Whether [`hash`](Self::hash) makes hashes of the keys, since that is faster than keeping
+    /// them is.
+    #[inline]
+    fn makes_hashes(&self) -> bool {
+        false
+    }
+
+    /// The bits of the hash of the key in `row`, where the column makes them.
+    #[inline]
+    fn hash(&self, _row: usize) -> Option<u64> {
+        None
+    }
+
+    /// Asks memory for the key in `row`, which is needed soon.
+    #[inline]
+    fn prefetch(&self, _row: usize) {}
 }

@@ -41,12 +41,10 @@ impl ObjectColumn {
             .ok_or_else(|| missing(row))
     }
 
-    /// Asks memory for the object in `row`, which is needed soon.
+    /// Appends an object, after [`make_room`](Column::make_room).
     #[inline]
-    pub fn prefetch(&self, row: usize) {
-        if let Some(Some(object)) = self.rows.get(row) {
-            memory::prefetch(object.as_ptr());
-        }
+    pub fn push(&mut self, object: Py<PyAny>) {
+        self.rows.push(Some(object));
     }
 
     /// Shows every reference to Python's garbage collector.
@@ -64,8 +62,6 @@ fn missing(row: usize) -> Error {
 }
 
 impl Column for ObjectColumn {
-    type Item = Py<PyAny>;
-
     fn len(&self) -> usize {
         self.rows.len()
     }
@@ -81,11 +77,6 @@ impl Column for ObjectColumn {
     fn reserve(&mut self, more: usize) {
         // Refused room is asked for again, with an error, when it is needed.
         let _ = self.rows.try_reserve(more);
-    }
-
-    #[inline]
-    fn push(&mut self, item: Py<PyAny>) {
-        self.rows.push(Some(item));
     }
 
     fn heap_bytes(&self) -> usize {
@@ -108,5 +99,12 @@ impl KeyColumn for ObjectColumn {
     fn is_same(&self, row: usize, probe: Borrowed<'_, '_, PyAny>) -> Result<bool> {
         let stored = self.get(row)?;
         Ok(ffi::is_same_key(stored.bind_borrowed(probe.py()), probe)?)
+    }
+
+    #[inline]
+    fn prefetch(&self, row: usize) {
+        if let Some(Some(object)) = self.rows.get(row) {
+            memory::prefetch(object.as_ptr());
+        }
     }
 }

@@ -12,6 +12,8 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::ffi;
 use super::serializer::{self, AutoSerializer, is_plain, tuple_of_leaves};
+use super::typed;
+use crate::column::codec::{self, Columns};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
 use crate::spill::block::{Block, ColumnKind};
@@ -26,9 +28,6 @@ const MOST_FIELDS: usize = 8;
 pub struct ColumnEncoder {
     serializer: AutoSerializer,
 }
-
-/// Encoded columns of one block.
-pub type Columns = Vec<(ColumnKind, Vec<u8>)>;
 
 impl ColumnEncoder {
     /// Appends the column of `values`, which may take several, to `columns`.
@@ -191,10 +190,10 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         let (kind, bytes) = self.take()?;
         let values = if kind == ColumnKind::List {
             let (kind, items) = self.take()?;
-            let items = self.items(kind, items)?;
+            let items = self.items(kind, items, codec::DEEPEST)?;
             self.lists(bytes, &items)?
         } else {
-            self.items(kind, bytes)?
+            self.items(kind, bytes, codec::DEEPEST)?
         };
         if values.len() == rows {
             Ok(values)
@@ -204,7 +203,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
     }
 
     /// Values that are no lists.
-    fn items(&mut self, kind: ColumnKind, bytes: &[u8]) -> Result<Vec<Bound<'py, PyAny>>> {
+    fn items(&mut self, kind: ColumnKind, bytes: &[u8], depth: usize) -> Result<Vec<Bound<'py, PyAny>>> {
         if kind != ColumnKind::Tuple {
             return self.flat(kind, bytes);
         }
@@ -212,10 +211,13 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         let Ok(length @ 1..) = length else {
             return Err(self.corrupt("tuples of no length"));
         };
+        if depth == 0 {
+            return Err(self.corrupt("tuples are nested too deep"));
+        }
         let mut fields = Vec::new();
         for _ in 0..length {
             let (kind, bytes) = self.take()?;
-            fields.push(self.flat(kind, bytes)?.into_iter());
+            fields.push(self.items(kind, bytes, depth - 1)?.into_iter());
         }
         let rows = fields.first().map_or(0, ExactSizeIterator::len);
         if fields.iter().any(|field| field.len() != rows) {
@@ -243,16 +245,6 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
     fn flat(&self, kind: ColumnKind, bytes: &[u8]) -> Result<Vec<Bound<'py, PyAny>>> {
         let mut values = Vec::new();
         match kind {
-            ColumnKind::Int64 => {
-                let (ints, rest) = bytes.as_chunks::<8>();
-                if !rest.is_empty() {
-                    return Err(self.corrupt("a column of integers is cut"));
-                }
-                try_grow(&mut values, ints.len(), WHAT)?;
-                for int in ints {
-                    values.push(ffi::new_int(self.py, i64::from_le_bytes(*int))?);
-                }
-            }
             ColumnKind::Object => {
                 let list = serializer::loads(self.py, bytes)?;
                 let list = list
@@ -263,6 +255,14 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
             }
             ColumnKind::List | ColumnKind::Tuple => {
                 return Err(self.corrupt("lists and tuples within others are no column"));
+            }
+            _ => {
+                if let Some(column) = codec::flat(kind, bytes, self.place)? {
+                    try_grow(&mut values, column.len(), WHAT)?;
+                    for row in 0..column.len() {
+                        values.push(typed::get(self.py, &column, row)?);
+                    }
+                }
             }
         }
         Ok(values)

@@ -14,7 +14,8 @@ use pyo3::types::{
     PyBool, PyBytes, PyDict, PyFloat, PyFrozenSet, PyList, PySet, PyString, PyTuple,
 };
 
-use super::column_codec::{ColumnDecoder, ColumnEncoder, Columns};
+use super::column_codec::{ColumnDecoder, ColumnEncoder};
+use crate::column::codec::Columns;
 use super::errors::of_iterator;
 use super::ffi;
 use crate::error::{Error, Result};

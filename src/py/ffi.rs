@@ -276,6 +276,49 @@ pub fn new_int(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(value)) }
 }
 
+/// A new `float`.
+#[inline]
+pub fn new_float(py: Python<'_>, value: f64) -> PyResult<Bound<'_, PyAny>> {
+    // SAFETY: the result is an owned reference or null with an error set.
+    unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyFloat_FromDouble(value)) }
+}
+
+/// A new `str` of UTF-8.
+#[inline]
+pub fn new_text<'py>(py: Python<'py>, utf8: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: start and length are those of live bytes; a null `errors` is the strict handler.
+    // The result is an owned reference or null with an error set.
+    unsafe {
+        let start = utf8.as_ptr().cast();
+        let text =
+            ffi::PyUnicode_DecodeUTF8(start, utf8.len().cast_signed(), std::ptr::null());
+        Bound::from_owned_ptr_or_err(py, text)
+    }
+}
+
+/// Whether it is exactly a `str` of which [`utf8`] can be had.
+pub fn is_text(object: Borrowed<'_, '_, PyAny>) -> bool {
+    utf8(object).is_some()
+}
+
+/// The UTF-8 of an exact `str`; `None` for another object, and where there are surrogates.
+#[inline]
+pub fn utf8<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
+    let text = object.cast_exact::<PyString>().ok()?.as_ptr();
+    let mut length = 0;
+    // SAFETY: it is a `str`; null says that an exception is set, which is dropped. The bytes
+    // belong to the `str`, do not change, and live as long as the reference that `object` borrows.
+    unsafe {
+        let start = ffi::PyUnicode_AsUTF8AndSize(text, &raw mut length);
+        if start.is_null() {
+            drop(PyErr::take(object.py()));
+            return None;
+        }
+        let length = usize::try_from(length).ok()?;
+        Some(std::slice::from_raw_parts(start.cast(), length))
+    }
+}
+
 /// The value of an exact `float`.
 #[inline]
 pub fn as_f64(object: Borrowed<'_, '_, PyAny>) -> Option<f64> {

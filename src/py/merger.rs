@@ -7,7 +7,10 @@ use pyo3::prelude::*;
 
 use super::gil_cell::GilCell;
 use super::guard::Function;
-use super::object_table::{ObjectTable, Progress, Stage};
+use super::object_table::Progress;
+use super::plan::plan_of;
+use super::table::Table;
+use crate::aggregate::Records;
 use super::records::RecordsIterator;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
@@ -16,9 +19,11 @@ use crate::spill::external_table::{ExternalTable, MergeLimits, Spillable};
 /// What a merger holds. It leaves the merger while user code may run, so that user code that
 /// calls back into the merger finds it busy instead of half changed.
 struct State {
-    table: ExternalTable<ObjectTable>,
+    table: ExternalTable<Table>,
     policy: SpillPolicy,
     is_drained: bool,
+    /// The functions have been read, or are not to be: nothing is left to become typed.
+    is_read: bool,
 }
 
 /// Merges records into a table that spills.
@@ -73,8 +78,9 @@ impl Merger {
     fn merge(
         &self,
         owner: &Bound<'_, PyAny>,
+        agg: &Bound<'_, PyAny>,
         iterator: &Bound<'_, PyAny>,
-        stage: Stage,
+        kind: Records,
         limit_mib: Option<f64>,
         batch: usize,
     ) -> Result<()> {
@@ -90,11 +96,12 @@ impl Merger {
             state.is_drained = false;
             Ok(())
         })?;
+        let mut until_typed = self.records_until_typed(py)?;
         let mut spilled_for_room = false;
         loop {
-            let records = interval.records();
+            let records = interval.records().min(until_typed.unwrap_or(usize::MAX));
             let (progress, is_due) = self.with_state(py, |state| {
-                let progress = state.table.table.merge(&iterator, stage, records)?;
+                let progress = state.table.table.merge(&iterator, kind, records)?;
                 let resident = memory::resident_bytes();
                 interval.checked(resident, &state.policy);
                 let own = state.table.table.heap_bytes() as u64;
@@ -120,9 +127,41 @@ impl Merger {
             if progress == Progress::Exhausted {
                 return Ok(());
             }
+            until_typed = until_typed.map(|until| until.saturating_sub(records));
+            if until_typed == Some(0) {
+                until_typed = None;
+                self.narrow(agg)?;
+            }
             spilled_for_room = wants_room;
             py.check_signals()?;
         }
+    }
+}
+
+impl Merger {
+    /// How many more records are merged by the functions before they are read to find out what
+    /// they compute: reading them takes as long as calling them some thousand times. `None` where
+    /// that was done, or is not to be.
+    fn records_until_typed(&self, py: Python<'_>) -> Result<Option<usize>> {
+        let is_read = self.with_state(py, |state| Ok(state.is_read))?;
+        if is_read {
+            return Ok(None);
+        }
+        let module = py.import("ferroshuffle.shuffle")?;
+        Ok(module.getattr("_records_before_typed")?.extract()?)
+    }
+
+    /// Reads the functions, and goes on with typed columns where they allow that.
+    fn narrow(&self, agg: &Bound<'_, PyAny>) -> Result<()> {
+        let py = agg.py();
+        self.with_state(py, |state| {
+            state.is_read = true;
+            Ok(())
+        })?;
+        if let Some(plan) = plan_of(agg)? {
+            self.with_state(py, |state| state.table.table.narrow(py, plan))?;
+        }
+        Ok(())
     }
 }
 
@@ -144,13 +183,14 @@ impl Merger {
     /// With `is_grouping`, combiners are lists that `mergeCombiners` joins.
     #[new]
     fn new(localdirs: Vec<PathBuf>, partitions: usize, is_grouping: bool) -> Self {
-        let table = ExternalTable::new(ObjectTable::new(is_grouping), localdirs, partitions);
+        let table = ExternalTable::new(Table::new(is_grouping), localdirs, partitions);
         let policy = SpillPolicy::new(f64::INFINITY);
         Self {
             state: GilCell::new(Box::new(State {
                 table,
                 policy,
                 is_drained: false,
+                is_read: is_grouping,
             })),
         }
     }
@@ -177,7 +217,7 @@ impl Merger {
             functions.merge_value = Some(merge);
             Ok(())
         })?;
-        Ok(self.merge(owner, iterator, Stage::Values, limit_mib, batch)?)
+        Ok(self.merge(owner, agg, iterator, Records::Values, limit_mib, batch)?)
     }
 
     /// Merges (key, combiner) records; arguments as for `merge_values`.
@@ -191,7 +231,7 @@ impl Merger {
         batch: usize,
     ) -> PyResult<()> {
         self.read_merge_combiners(agg)?;
-        Ok(self.merge(owner, iterator, Stage::Combiners, limit_mib, batch)?)
+        Ok(self.merge(owner, agg, iterator, Records::Combiners, limit_mib, batch)?)
     }
 
     /// Writes what is in memory to disk; returns (bytes freed, bytes written).

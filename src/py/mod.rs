@@ -13,9 +13,13 @@ pub mod guard;
 pub mod merger;
 pub mod object_block;
 pub mod object_table;
+pub mod plan;
 pub mod records;
 pub mod serializer;
 pub mod sorter;
+pub mod table;
+pub mod typed;
+pub mod typed_table;
 pub mod writer;
 
 use pyo3::prelude::*;

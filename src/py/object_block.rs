@@ -3,12 +3,13 @@
 
 use pyo3::prelude::*;
 
-use super::column_codec::{ColumnDecoder, ColumnEncoder, Columns};
+use super::column_codec::{ColumnDecoder, ColumnEncoder};
 use super::external_list::{FIRST_BLOCK_WEIGHT, next_full, weight};
 use super::serializer::{self, AutoSerializer};
+use crate::column::codec::Columns;
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
-use crate::spill::block::{self, BlockEncoder};
+use crate::spill::block::{Block, BlockEncoder};
 use crate::spill::run::RunWriter;
 
 /// Serialized records of about this size make a block: large enough for pickle and lz4 to do
@@ -113,14 +114,13 @@ impl<'py> RecordWriter<'py> {
     }
 }
 
-/// The keys and the combiners of an encoded block.
+/// The keys and the combiners of a block.
 #[allow(clippy::type_complexity)] // two columns
 pub fn read<'py>(
     py: Python<'py>,
-    encoded: &[u8],
+    block: &Block,
+    place: &dyn Fn() -> String,
 ) -> Result<(Vec<Bound<'py, PyAny>>, Vec<Bound<'py, PyAny>>)> {
-    let place = || "a spilled block".to_owned();
-    let block = py.detach(|| block::decode(encoded, &place))?;
-    let mut columns = ColumnDecoder::new(py, &block, &place);
+    let mut columns = ColumnDecoder::new(py, block, place);
     Ok((columns.read()?, columns.read()?))
 }

@@ -8,15 +8,15 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::external_list::{self, ValueStore};
 use super::ffi;
-use super::object_block::{self, RecordWriter};
-use crate::aggregate::Aggregate;
+use super::object_block::RecordWriter;
+use crate::aggregate::{Aggregate, Records};
 use crate::aggregate::callback::{Callback, Functions};
+use crate::column::KeyColumn;
 use crate::column::object::ObjectColumn;
 use crate::error::{Error, Result};
-use crate::map::{AppendOnlyMap, KeyHash, mix};
-use crate::memory::{self, as_u64};
+use crate::map::{AppendOnlyMap, KeyHash};
+use crate::memory;
 use crate::metrics::Spilled;
-use crate::spill::external_table::Spillable;
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
@@ -42,15 +42,6 @@ pub enum Progress {
     Checkpoint,
     /// The table cannot grow; no record was read that is not merged.
     OutOfMemory,
-}
-
-/// Which of the aggregate's functions the records of an iterator go through.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Records hold values.
-    Values,
-    /// Records hold combiners.
-    Combiners,
 }
 
 /// Table of Python keys and combiners.
@@ -108,13 +99,13 @@ impl ObjectTable {
     pub fn merge(
         &mut self,
         iterator: &Bound<'_, PyAny>,
-        stage: Stage,
+        kind: Records,
         records: usize,
     ) -> Result<Progress> {
-        match stage {
-            Stage::Values => self.merge_records(iterator, records, Self::merge_value),
-            Stage::Combiners => self.merge_records(iterator, records, |table, pair| {
-                table.merge_combiner(pair, hash(pair.key)?)
+        match kind {
+            Records::Values => self.merge_records(iterator, records, Self::merge_value),
+            Records::Combiners => self.merge_records(iterator, records, |table, pair| {
+                table.merge_combiner(pair, key_hash(pair.key)?)
             }),
         }
     }
@@ -129,14 +120,14 @@ impl ObjectTable {
         // As many rows had room for one more when there was a look.
         let mut roomy = usize::MAX;
         for _ in 0..records {
-            if self.len() != roomy {
+            if self.rows() != roomy {
                 match self.make_room() {
-                    Err(Error::OutOfMemory { .. }) if !self.is_empty() => {
+                    Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
                         return Ok(Progress::OutOfMemory);
                     }
                     other => other?,
                 }
-                roomy = self.len();
+                roomy = self.rows();
             }
             let Some(record) = ffi::next(iterator)? else {
                 return Ok(Progress::Exhausted);
@@ -159,12 +150,12 @@ impl ObjectTable {
 
     #[inline]
     fn merge_value(&mut self, pair: ffi::Pair<'_>) -> Result<()> {
-        let hash = hash(pair.key)?;
+        let hash = key_hash(pair.key)?;
         if let Some(row) = self.map.find(hash, pair.key)? {
             self.aggregate.merge_value(row, pair.value)?;
         } else {
             self.aggregate.create(pair.value)?;
-            self.map.push(hash, pair.key.to_owned().unbind());
+            push_key(&mut self.map, pair.key, hash)?;
         }
         if let Some(grouping) = &mut self.grouping {
             grouping.items += 1;
@@ -181,8 +172,29 @@ impl ObjectTable {
             return self.aggregate.merge_combiner(row, pair.value);
         }
         self.aggregate.adopt(pair.value)?;
-        self.map.push(hash, pair.key.to_owned().unbind());
+        push_key(&mut self.map, pair.key, hash)?;
         Ok(())
+    }
+
+    /// Merges one record.
+    pub fn merge_pair(&mut self, pair: ffi::Pair<'_>, kind: Records) -> Result<()> {
+        self.make_room()?;
+        match kind {
+            Records::Values => self.merge_value(pair),
+            Records::Combiners => self.merge_combiner(pair, key_hash(pair.key)?),
+        }
+    }
+
+    /// Adds a row for a key that is not there yet.
+    pub fn push(
+        &mut self,
+        key: Borrowed<'_, '_, PyAny>,
+        combiner: Borrowed<'_, '_, PyAny>,
+        hash: KeyHash,
+    ) -> Result<()> {
+        self.make_room()?;
+        self.aggregate.adopt(combiner)?;
+        push_key(&mut self.map, key, hash)
     }
 
     fn merge_group(&mut self, pair: ffi::Pair<'_>, hash: KeyHash) -> Result<()> {
@@ -201,7 +213,7 @@ impl ObjectTable {
                 let pending = PyList::new(py, [pair.value])?;
                 on_disk.groups.push(DiskGroup::default());
                 self.aggregate.adopt(pending.as_any().as_borrowed())?;
-                self.map.push(hash, pair.key.to_owned().unbind());
+                push_key(&mut self.map, pair.key, hash)?;
                 self.map.len() - 1
             };
             if let Some(group) = on_disk.groups.get_mut(row) {
@@ -211,7 +223,7 @@ impl ObjectTable {
             self.aggregate.merge_combiner(row, pair.value)?;
         } else {
             self.aggregate.adopt(pair.value)?;
-            self.map.push(hash, pair.key.to_owned().unbind());
+            push_key(&mut self.map, pair.key, hash)?;
         }
         grouping.items += items;
         Ok(())
@@ -220,8 +232,8 @@ impl ObjectTable {
     /// Asks memory for what is in `row`, which is needed soon.
     #[inline]
     fn prefetch(&self, row: usize) {
-        self.map.keys().prefetch(row);
-        self.aggregate.combiners().prefetch(row);
+        KeyColumn::prefetch(self.map.keys(), row);
+        KeyColumn::prefetch(self.aggregate.combiners(), row);
     }
 
     fn write_row<'py>(
@@ -242,17 +254,39 @@ impl ObjectTable {
     /// The key and the combiner in `row`, which stay there.
     #[inline]
     pub fn row(&self, py: Python<'_>, row: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {
-        let key = self.map.keys().get(row)?.clone_ref(py);
-        Ok((key, self.aggregate.combiners().get(row)?.clone_ref(py)))
+        let (key, combiner) = self.row_of(py, row)?;
+        Ok((key.to_owned().unbind(), combiner.to_owned().unbind()))
+    }
+
+    /// The same, borrowed.
+    #[inline]
+    pub fn row_of<'a, 'py>(
+        &'a self,
+        py: Python<'py>,
+        row: usize,
+    ) -> Result<(Borrowed<'a, 'py, PyAny>, Borrowed<'a, 'py, PyAny>)> {
+        let key = self.map.keys().get(row)?.bind_borrowed(py);
+        Ok((key, self.aggregate.combiners().get(row)?.bind_borrowed(py)))
     }
 }
 
+/// What a table hashes a key to.
 #[inline]
-fn hash(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
-    let (hash, is_unique) = ffi::hash(key)?;
-    // Python's hash of an int is the int: mixed, its bits serve the table and the partitions.
-    let bits = mix(as_u64(hash.cast_unsigned()));
-    Ok(KeyHash { bits, is_unique })
+pub fn key_hash(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
+    let (hash, is_own_hash) = ffi::hash(key)?;
+    Ok(KeyHash::of_python(hash as i64, is_own_hash))
+}
+
+#[inline]
+fn push_key(
+    map: &mut AppendOnlyMap<ObjectColumn>,
+    key: Borrowed<'_, '_, PyAny>,
+    hash: KeyHash,
+) -> Result<()> {
+    map.push(hash, |keys| {
+        keys.push(key.to_owned().unbind());
+        Ok(())
+    })
 }
 
 /// The values of a group in slices that each fit well into a block.
@@ -298,29 +332,35 @@ pub fn unpack<'py>(record: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
         .call1((record,))?)
 }
 
-impl Spillable for ObjectTable {
-    type Record = Py<PyAny>;
-
-    fn fresh(&self) -> Self {
+/// What [`Table`](super::table::Table) asks of it as [`Spillable`](crate::spill::external_table::Spillable).
+impl ObjectTable {
+    /// An empty table that merges as this one does.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
         let mut fresh = Self::new(self.grouping.is_some());
         fresh.aggregate.functions = Python::attach(|py| self.aggregate.functions.clone_ref(py));
         fresh
     }
 
-    fn len(&self) -> usize {
+    /// Number of rows, one for each key.
+    #[inline]
+    pub fn rows(&self) -> usize {
         self.map.len()
     }
 
-    fn hashes(&self) -> &[u64] {
-        self.map.hashes()
+    /// The bits of the hash of the key in `row`.
+    pub fn hash(&self, row: usize) -> u64 {
+        self.map.hash(row).unwrap_or(0)
     }
 
-    fn heap_bytes(&self) -> usize {
+    /// Bytes that the table is known to hold.
+    pub fn heap_bytes(&self) -> usize {
         let items = self.grouping.as_ref().map_or(0, |grouping| grouping.items);
         self.map.heap_bytes() + self.aggregate.heap_bytes() + items * size_of::<usize>()
     }
 
-    fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
+    /// Writes all rows as blocks, partition by partition.
+    pub fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         Python::attach(|py| {
             let mut records = RecordWriter::new(py);
             for partition in 0..layout.partitions() {
@@ -338,42 +378,41 @@ impl Spillable for ObjectTable {
         })
     }
 
-    fn merge_block(&mut self, block: &[u8]) -> Result<()> {
-        Python::attach(|py| {
-            let (keys, combiners) = object_block::read(py, block)?;
-            let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
-            for key in &keys {
-                let hash = hash(key.as_borrowed())?;
-                self.map.prefetch(hash);
-                hashes.push(hash);
-            }
-            for ((key, combiner), hash) in keys.iter().zip(&combiners).zip(hashes) {
-                self.make_room()?;
-                let key = key.as_borrowed();
-                let value = combiner.as_borrowed();
-                self.merge_combiner(ffi::Pair { key, value }, hash)?;
-            }
-            Ok(())
-        })
+    /// Merges the combiners of a block.
+    pub fn merge_columns(
+        &mut self,
+        keys: &[Bound<'_, PyAny>],
+        combiners: &[Bound<'_, PyAny>],
+    ) -> Result<()> {
+        let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
+        for key in keys {
+            let hash = key_hash(key.as_borrowed())?;
+            self.map.prefetch(hash);
+            hashes.push(hash);
+        }
+        for ((key, combiner), hash) in keys.iter().zip(combiners).zip(hashes) {
+            self.make_room()?;
+            let key = key.as_borrowed();
+            let value = combiner.as_borrowed();
+            self.merge_combiner(ffi::Pair { key, value }, hash)?;
+        }
+        Ok(())
     }
 
-    fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<()> {
-        Python::attach(|py| {
-            for (at, &row) in rows.iter().enumerate() {
-                if let Some(&ahead) = rows.get(at + PREFETCH) {
-                    other.prefetch(ahead as usize);
-                }
-                self.make_room()?;
-                let row = row as usize;
-                let key = other.map.keys().get(row)?.bind_borrowed(py);
-                let value = other.aggregate.combiners().get(row)?.bind_borrowed(py);
-                self.merge_combiner(ffi::Pair { key, value }, hash(key)?)?;
+    /// Merges `rows` of another table, which keeps them.
+    pub fn merge_rows(&mut self, py: Python<'_>, other: &Self, rows: &[u32]) -> Result<()> {
+        for (at, &row) in rows.iter().enumerate() {
+            if let Some(&ahead) = rows.get(at + PREFETCH) {
+                other.prefetch(ahead as usize);
             }
-            Ok(())
-        })
+            let (key, value) = other.row_of(py, row as usize)?;
+            self.merge_pair(ffi::Pair { key, value }, Records::Combiners)?;
+        }
+        Ok(())
     }
 
-    fn forget(&mut self, rows: &[u32]) -> Result<()> {
+    /// Lets go of rows that were merged elsewhere; they are not asked for again.
+    pub fn forget(&mut self, rows: &[u32]) -> Result<()> {
         for &row in rows {
             drop(self.map.keys_mut().take(row as usize)?);
             drop(self.aggregate.combiners_mut().take(row as usize)?);
@@ -381,7 +420,8 @@ impl Spillable for ObjectTable {
         Ok(())
     }
 
-    fn move_values_to_disk(&mut self, files: &Arc<SpillFiles>) -> Result<Option<Spilled>> {
+    /// Moves the values of groups to `files`; `None` where combiners are none.
+    pub fn move_values_to_disk(&mut self, files: &Arc<SpillFiles>) -> Result<Option<Spilled>> {
         let Some(grouping) = &mut self.grouping else {
             return Ok(None);
         };
@@ -440,52 +480,51 @@ impl Spillable for ObjectTable {
         })
     }
 
-    fn has_values_on_disk(&self) -> bool {
+    /// Whether values were moved to disk.
+    pub fn has_values_on_disk(&self) -> bool {
         self.grouping
             .as_ref()
             .is_some_and(|grouping| grouping.on_disk.is_some())
     }
 
-    fn take_record(&mut self, row: usize) -> Result<Py<PyAny>> {
-        Python::attach(|py| {
-            let key = self.map.keys_mut().take(row)?;
-            let mut combiner = self.aggregate.combiners_mut().take(row)?;
-            if let Some(on_disk) = self
-                .grouping
-                .as_mut()
-                .and_then(|groups| groups.on_disk.as_mut())
-                && let Some(group) = on_disk.groups.get_mut(row)
-            {
-                let blocks = std::mem::take(&mut group.blocks);
-                let store = ValueStore::with_blocks(Arc::clone(&on_disk.files), blocks);
-                combiner = py
-                    .import("ferroshuffle.shuffle")?
-                    .getattr("ExternalListOfList")?
-                    .call_method1("_of_store", (store, combiner, group.count))?
-                    .unbind();
-            }
-            Ok(ffi::new_pair(py, key, combiner)?.unbind())
-        })
+    /// Hands a row out; each row once.
+    pub fn take_record(&mut self, py: Python<'_>, row: usize) -> Result<Py<PyAny>> {
+        let key = self.map.keys_mut().take(row)?;
+        let mut combiner = self.aggregate.combiners_mut().take(row)?;
+        if let Some(on_disk) = self
+            .grouping
+            .as_mut()
+            .and_then(|groups| groups.on_disk.as_mut())
+            && let Some(group) = on_disk.groups.get_mut(row)
+        {
+            let blocks = std::mem::take(&mut group.blocks);
+            let store = ValueStore::with_blocks(Arc::clone(&on_disk.files), blocks);
+            combiner = py
+                .import("ferroshuffle.shuffle")?
+                .getattr("ExternalListOfList")?
+                .call_method1("_of_store", (store, combiner, group.count))?
+                .unbind();
+        }
+        Ok(ffi::new_pair(py, key, combiner)?.unbind())
     }
 
-    fn clear(&mut self) {
+    /// Forgets everything and frees its memory.
+    pub fn clear(&mut self) {
         self.map.clear();
         self.aggregate.clear();
         self.grouping = self.grouping.is_some().then(Grouping::default);
     }
 
-    fn reserve(&mut self, rows: usize) {
+    /// Makes room for `rows` rows, where there is as much memory.
+    pub fn reserve(&mut self, rows: usize) {
         self.map.reserve(rows);
         self.aggregate.reserve(rows);
     }
 
-    fn reset(&mut self) {
+    /// Forgets everything and keeps the memory, for as much again.
+    pub fn reset(&mut self) {
         self.map.reset();
         self.aggregate.reset();
         self.grouping = self.grouping.is_some().then(Grouping::default);
-    }
-
-    fn give_back(&self) {
-        Python::attach(super::give_back);
     }
 }

@@ -8,7 +8,7 @@ use super::errors::of_iterator;
 use super::ffi;
 use super::gil_cell::GilCell;
 use super::merger::Merger;
-use super::object_table::ObjectTable;
+use super::table::Table;
 use crate::spill::partition_merge::PartitionMerge;
 
 enum Source {
@@ -20,7 +20,7 @@ enum Source {
     },
     /// Records of runs, merged partition by partition.
     External {
-        merge: Box<PartitionMerge<ObjectTable>>,
+        merge: Box<PartitionMerge<Table>>,
         count_spilled: Py<PyAny>,
     },
     Exhausted,
@@ -48,7 +48,7 @@ impl RecordsIterator {
     }
 
     /// Over the records of `merge`.
-    pub fn external(merge: PartitionMerge<ObjectTable>, count_spilled: Py<PyAny>) -> Self {
+    pub fn external(merge: PartitionMerge<Table>, count_spilled: Py<PyAny>) -> Self {
         Self {
             source: GilCell::new(Source::External {
                 merge: Box::new(merge),

@@ -54,6 +54,15 @@ pub enum ColumnKind {
     /// Tuples of one length: that, in 32 bits. As many columns follow, one for each item.
     #[wincode(tag = 3)]
     Tuple,
+    /// Floats of 64 bits, least byte first.
+    #[wincode(tag = 4)]
+    Float64,
+    /// Texts: how many, then their lengths, in 32 bits each; then their UTF-8.
+    #[wincode(tag = 5)]
+    Str,
+    /// `None`: how many times, in 32 bits.
+    #[wincode(tag = 6)]
+    None,
 }
 
 #[derive(SchemaWrite, SchemaRead, Default)]

@@ -33,8 +33,8 @@ pub trait Spillable: Sized {
         self.len() == 0
     }
 
-    /// The hash of each row's key.
-    fn hashes(&self) -> &[u64];
+    /// The hash of the key in `row`.
+    fn hash(&self, row: usize) -> u64;
 
     /// Bytes that the table is known to hold.
     fn heap_bytes(&self) -> usize;
@@ -184,7 +184,12 @@ impl<T: Spillable> ExternalTable<T> {
     }
 
     fn layout(&self) -> Result<Layout> {
-        Layout::new(self.table.hashes(), self.level, self.partitions)
+        Layout::new(
+            self.table.len(),
+            |row| self.table.hash(row),
+            self.level,
+            self.partitions,
+        )
     }
 }
 

@@ -29,15 +29,21 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Lays out rows `0..hashes.len()` by the hashes of their keys.
-    pub fn new(hashes: &[u64], level: u32, partitions: usize) -> Result<Self> {
-        let rows = u32::try_from(hashes.len())
-            .map_err(|_| Error::Usage(format!("{} rows are too many to lay out", hashes.len())))?;
+    /// Lays out rows `0..rows` by the hashes of their keys.
+    pub fn new(
+        rows: usize,
+        hash: impl Fn(usize) -> u64,
+        level: u32,
+        partitions: usize,
+    ) -> Result<Self> {
+        let rows = u32::try_from(rows)
+            .map_err(|_| Error::Usage(format!("{rows} rows are too many to lay out")))?;
+        let partition = |row: u32| partition_of(hash(row as usize), level, partitions);
         let mut starts = memory::try_with_capacity(partitions.saturating_add(1), "a layout")?;
         starts.resize(partitions.saturating_add(1), 0_u32);
-        for &hash in hashes {
+        for row in 0..rows {
             // One further on, so that adding up turns the counts into starts.
-            if let Some(count) = starts.get_mut(partition_of(hash, level, partitions) + 1) {
+            if let Some(count) = starts.get_mut(partition(row) + 1) {
                 *count += 1;
             }
         }
@@ -46,12 +52,12 @@ impl Layout {
             end += *start;
             *start = end;
         }
-        let mut order = memory::try_with_capacity(hashes.len(), "a layout")?;
-        order.resize(hashes.len(), 0_u32);
+        let mut order = memory::try_with_capacity(rows as usize, "a layout")?;
+        order.resize(rows as usize, 0_u32);
         let mut next = memory::try_with_capacity(starts.len(), "a layout")?;
         next.extend_from_slice(&starts);
-        for (row, &hash) in (0..rows).zip(hashes) {
-            if let Some(at) = next.get_mut(partition_of(hash, level, partitions)) {
+        for row in 0..rows {
+            if let Some(at) = next.get_mut(partition(row)) {
                 if let Some(slot) = order.get_mut(*at as usize) {
                     *slot = row;
                 }
@@ -128,7 +134,7 @@ mod tests {
     fn edges() {
         assert_eq!(partition_of(7, 0, 0), 0);
         assert_eq!(partition_of(u64::MAX, u32::MAX, 1), 0);
-        let empty = Layout::new(&[], 0, 3).unwrap();
+        let empty = Layout::new(0, |_| 0, 0, 3).unwrap();
         assert_eq!(empty.partitions(), 3);
         assert!((0..5).all(|p| empty.rows(p).is_empty()));
         assert!(empty.rows(usize::MAX).is_empty());
@@ -141,7 +147,7 @@ mod tests {
             level in 0..4_u32,
             partitions in 1..40_usize,
         ) {
-            let layout = Layout::new(&hashes, level, partitions).unwrap();
+            let layout = Layout::new(hashes.len(), |row| hashes[row], level, partitions).unwrap();
             let mut seen = 0;
             for partition in 0..partitions {
                 let rows = layout.rows(partition);

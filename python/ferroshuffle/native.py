@@ -1,0 +1,123 @@
+"""Plans: aggregates in the form that the engine computes by itself, over columns.
+
+The engine knows numbers, texts and tuples of these. What it is told here is a tree of tuples:
+
+- a combiner is ``("state", create, first, merge_value, merge_combiners)`` or ``("fields", [...])``;
+- an operand is ``("value", path)``, a path of tuple indices into the value, or
+  ``("constant", object)``;
+- a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)`` or
+  ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the field.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ferroshuffle.aggregate import (
+    COMBINER,
+    VALUE,
+    Choose,
+    Fields,
+    Fold,
+    Keep,
+    State,
+    Step,
+    Take,
+)
+from ferroshuffle.expression import Argument, Constant, Expression, Item, Operation
+from ferroshuffle.recognize import NotRecognized, recognize
+
+_COMPARISONS = frozenset({"<", "<=", ">", ">="})
+
+Path = list[int]
+Size = tuple[Path, int]
+
+
+def plan(aggregator: Any) -> tuple[Any, list[Size], list[Size]] | None:
+    """Return the plan of an `Aggregator`, or None where its functions are to be called.
+
+    With the combiner come the places in a value, and in a combiner that is merged into another,
+    where there has to be a tuple of so many items, or the plan does not hold.
+    """
+    try:
+        return _lowered(aggregator)
+    except (NotRecognized, _NoNativeForm):
+        return None
+
+
+class _NoNativeForm(Exception):
+    """The aggregate is one, but not of those that the engine computes."""
+
+
+def _lowered(aggregator: Any) -> tuple[Any, list[Size], list[Size]]:
+    names = ("createCombiner", "mergeValue", "mergeCombiners")
+    functions = (getattr(aggregator, name) for name in names)
+    # Our aggregators hold their functions within a guard.
+    aggregate = recognize(*(getattr(each, "__wrapped__", each) for each in functions))
+    of_values, of_combiners = _Lowering(), _Lowering()
+    combiner = _combiner(aggregate.combiner, of_values, of_combiners)
+    return combiner, of_values.sizes, of_combiners.sizes
+
+
+def _combiner(whole: State | Fields, of_values: _Lowering, of_combiners: _Lowering) -> Any:
+    if isinstance(whole, Fields):
+        for value in whole.values:
+            of_values.sizes.append((_path(VALUE, value, of_values.sizes), len(whole.fields)))
+        return "fields", [_combiner(each, of_values, of_combiners) for each in whole.fields]
+    create, first = whole.create, whole.first
+    if isinstance(create, Operation) and create.operator == "+" and isinstance(first, Keep):
+        zero, *rest = create.operands
+        if isinstance(zero, Constant) and len(rest) == 1:
+            create, first = zero, Fold("+", rest[0])
+    return (
+        "state",
+        of_values.operand(create),
+        of_values.step(first),
+        of_values.step(whole.merge_value),
+        of_combiners.step(whole.merge_combiners),
+    )
+
+
+class _Lowering:
+    """What is said of values, or of combiners that are merged into others."""
+
+    def __init__(self) -> None:
+        self.sizes: list[Size] = []
+
+    def operand(self, expression: Expression) -> tuple[str, Any]:
+        if isinstance(expression, Constant):
+            return "constant", expression.value
+        return "value", _path(VALUE, expression, self.sizes)
+
+    def step(self, step: Step) -> tuple[Any, ...]:
+        if isinstance(step, Keep):
+            return ("keep",)
+        if isinstance(step, Take):
+            return "take", self.operand(step.value)
+        # Which side is which makes no difference to a sum of numbers.
+        if isinstance(step, Fold) and step.operator == "+":
+            return "add", self.operand(step.value)
+        if isinstance(step, Choose) and isinstance(step.test, Operation):
+            operator, operands = step.test.operator, step.test.operands
+            if operator in _COMPARISONS and len(operands) == 2:
+                path = _path(COMBINER, operands[0], None)
+                compared = self.operand(operands[1])
+                return "choose", path, operator, compared, step.keeps, self.operand(step.value)
+        raise _NoNativeForm
+
+
+def _path(root: Argument, expression: Expression, sizes: list[Size] | None) -> Path:
+    """Return the tuple indices that lead from `root` to what an expression is."""
+    if expression == root:
+        return []
+    if not isinstance(expression, Item) or not isinstance(expression.index, Constant):
+        raise _NoNativeForm
+    index = expression.index.value
+    path = _path(root, expression.of, sizes)
+    if type(index) is not int or index < 0:
+        raise _NoNativeForm
+    if expression.unpacked is not None:
+        if sizes is None:
+            raise _NoNativeForm
+        sizes.append((path, expression.unpacked))
+    return [*path, index]

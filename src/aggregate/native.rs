@@ -1,0 +1,712 @@
+//! Aggregates that are computed here, over typed columns, in place of calls of the user's
+//! functions.
+//!
+//! What an aggregate is made of is told by `ferroshuffle.recognize`; which values it holds for is
+//! checked before they get here: whatever [`NativeAggregate::accepts`] accepts is merged exactly
+//! as the user's functions would merge it, and without fail.
+
+use std::collections::HashMap;
+
+use super::Records;
+use crate::column::typed::TypedColumn;
+use crate::error::Result;
+
+/// Where a step takes its operand from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The value, or what is in it at a path of tuple indices.
+    Value(Vec<usize>),
+    /// The same each time: a column of one row.
+    Constant(TypedColumn),
+}
+
+/// How two numbers or texts are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// What becomes of a field of a combiner.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// It stays.
+    Keep,
+    /// It becomes the operand.
+    Take(Source),
+    /// The operand is added to it.
+    Add(Source),
+    /// It stays if `field[at] comparison operand` is as `keeps` says, and becomes `value` if not.
+    Choose {
+        /// What of the field is compared.
+        at: Vec<usize>,
+        /// How.
+        comparison: Comparison,
+        /// What with.
+        operand: Source,
+        /// Which outcome keeps the field.
+        keeps: bool,
+        /// What it becomes otherwise.
+        value: Source,
+    },
+}
+
+/// A combiner, or a field of one, that is merged by itself.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What it starts as.
+    pub create: Source,
+    /// What the first value then does to it.
+    pub first: Step,
+    /// How a value is merged into it.
+    pub merge_value: Step,
+    /// How another combiner is merged into it; the operand is the whole combiner.
+    pub merge_combiner: Step,
+}
+
+/// How combiners are made up.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// One state.
+    State(State),
+    /// A tuple of such.
+    Fields(Vec<Shape>),
+}
+
+/// What a shuffle's functions make together.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The combiner.
+    pub shape: Shape,
+    /// Places in a value where there is a tuple of so many items, or the plan does not hold.
+    pub value_sizes: Vec<(Vec<usize>, usize)>,
+    /// The same in a combiner that is merged into another.
+    pub combiner_sizes: Vec<(Vec<usize>, usize)>,
+}
+
+/// Combiners as typed columns, made and merged by a [`Plan`].
+pub struct NativeAggregate {
+    plan: Plan,
+    /// One for each state of the plan, in the order of its fields. None before the first batch.
+    states: Vec<StateColumn>,
+}
+
+/// The states of one field, by row.
+struct StateColumn {
+    column: TypedColumn,
+    /// Sums of ints that are not within 64 bits: how many times 2**64 is to be added to the row.
+    carries: HashMap<usize, i64>,
+}
+
+impl NativeAggregate {
+    /// With no row yet.
+    pub fn new(plan: Plan) -> Self {
+        Self {
+            plan,
+            states: Vec::new(),
+        }
+    }
+
+    /// An aggregate that merges as this one does, with no row yet.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        Self::new(self.plan.clone())
+    }
+
+    /// Whether values of the kind of `values` are merged exactly, and into the states that are
+    /// here. The first kind that is accepted decides about the kind of the states.
+    pub fn accepts(&mut self, records: Records, values: &TypedColumn) -> bool {
+        let sizes = match records {
+            Records::Values => &self.plan.value_sizes,
+            Records::Combiners => &self.plan.combiner_sizes,
+        };
+        let is_sized = |(path, size): &(Vec<usize>, usize)| {
+            matches!(values.at(path), Some(TypedColumn::Tuple(fields)) if fields.len() == *size)
+        };
+        if !sizes.iter().all(is_sized) {
+            return false;
+        }
+        let mut kinds = Vec::new();
+        let is_known = match records {
+            Records::Values => created(&self.plan.shape, values, &mut kinds),
+            Records::Combiners => adopted(&self.plan.shape, values, &mut kinds),
+        };
+        let steps = steps(&self.plan.shape, records);
+        let mut parts = steps.iter().zip(&kinds);
+        if !is_known || !parts.all(|(step, kind)| step.is_exact(kind, values)) {
+            return false;
+        }
+        if self.states.is_empty() {
+            self.states = kinds.iter().map(StateColumn::like).collect();
+            return true;
+        }
+        let mut states = self.states.iter().zip(&kinds).zip(steps);
+        states.all(|((state, kind), step)| {
+            let is_whole = state.carries.is_empty() || matches!(step, Step::Keep | Step::Add(_));
+            is_whole && state.column.is_of_kind(kind)
+        })
+    }
+
+    /// Makes room for `more` rows.
+    pub fn try_reserve(&mut self, more: usize) -> Result<()> {
+        self.states
+            .iter_mut()
+            .try_for_each(|state| state.column.try_reserve(more))
+    }
+
+    /// Makes room for `rows` more rows that start as `values` do.
+    pub fn try_reserve_like(&mut self, values: &TypedColumn, rows: usize) -> Result<()> {
+        self.try_reserve(rows)?;
+        // Where texts are kept, they are whole columns of the values.
+        self.states
+            .iter_mut()
+            .try_for_each(|state| state.column.try_reserve_texts(values))
+    }
+
+    /// Merges `values`, each into the state in the row that `rows` names beside it. A row that
+    /// there is not yet is the next one, and starts with the value.
+    ///
+    /// To be called after [`accepts`](Self::accepts) and [`try_reserve`](Self::try_reserve).
+    pub fn merge(&mut self, records: Records, rows: &[u32], values: &TypedColumn) -> Result<()> {
+        let mut states = self.states.iter_mut();
+        merge_shape(&self.plan.shape, &mut states, records, rows, values, &mut Vec::new())
+    }
+
+    /// The combiners in `rows`; `None` where one of them is beyond any typed column.
+    pub fn gather(&self, rows: &[u32]) -> Result<Option<TypedColumn>> {
+        let has_carry = |state: &StateColumn| {
+            !state.carries.is_empty()
+                && rows.iter().any(|row| state.carries.contains_key(&(*row as usize)))
+        };
+        if self.states.iter().any(has_carry) {
+            return Ok(None);
+        }
+        let mut gathered = Vec::new();
+        for state in &self.states {
+            gathered.push(state.column.gather(rows)?);
+        }
+        Ok(Some(shaped(&self.plan.shape, &mut gathered.into_iter())))
+    }
+
+    /// How combiners are made up.
+    pub fn shape(&self) -> &Shape {
+        &self.plan.shape
+    }
+
+    /// The column of the state with that number, and what is to be added to the int in `row`, in
+    /// units of 2**64.
+    #[inline]
+    pub fn state(&self, number: usize, row: usize) -> Option<(&TypedColumn, i64)> {
+        let state = self.states.get(number)?;
+        let carry = if state.carries.is_empty() {
+            0
+        } else {
+            state.carries.get(&row).copied().unwrap_or(0)
+        };
+        Some((&state.column, carry))
+    }
+
+    /// Asks memory for the states in `row`, which are needed soon.
+    #[inline]
+    pub fn prefetch(&self, row: usize) {
+        for state in &self.states {
+            state.column.prefetch(row);
+        }
+    }
+
+    /// Bytes allocated for the states.
+    pub fn heap_bytes(&self) -> usize {
+        let of_state = |state: &StateColumn| {
+            state.column.heap_bytes() + state.carries.capacity() * size_of::<(usize, i64)>()
+        };
+        self.states.iter().map(of_state).sum()
+    }
+
+    /// Forgets all rows and keeps their memory, and their kinds.
+    pub fn reset(&mut self) {
+        for state in &mut self.states {
+            state.column.truncate(0);
+            state.carries.clear();
+        }
+    }
+
+    /// Forgets all rows and gives their memory back; keeps their kinds.
+    pub fn clear(&mut self) {
+        for state in &mut self.states {
+            *state = StateColumn::like(&state.column);
+        }
+    }
+}
+
+/// The kinds of the states that are created from values of the kind of `values`.
+fn created(shape: &Shape, values: &TypedColumn, kinds: &mut Vec<TypedColumn>) -> bool {
+    match shape {
+        Shape::State(state) => match state.create.column(values) {
+            Some(column) => {
+                let is_exact = state.first.is_exact(column, values);
+                kinds.push(column.fresh());
+                is_exact
+            }
+            None => false,
+        },
+        Shape::Fields(fields) => fields.iter().all(|field| created(field, values, kinds)),
+    }
+}
+
+/// The kinds of the states that combiners of the kind of `combiners` are taken apart into.
+fn adopted(shape: &Shape, combiners: &TypedColumn, kinds: &mut Vec<TypedColumn>) -> bool {
+    match (shape, combiners) {
+        (Shape::State(_), column) => {
+            kinds.push(column.fresh());
+            true
+        }
+        (Shape::Fields(fields), TypedColumn::Tuple(columns)) if fields.len() == columns.len() => {
+            let mut parts = fields.iter().zip(columns);
+            parts.all(|(field, column)| adopted(field, column, kinds))
+        }
+        _ => false,
+    }
+}
+
+/// The step of each state.
+fn steps(shape: &Shape, records: Records) -> Vec<&Step> {
+    match shape {
+        Shape::State(state) => vec![state.step(records)],
+        Shape::Fields(fields) => fields
+            .iter()
+            .flat_map(|field| steps(field, records))
+            .collect(),
+    }
+}
+
+/// Columns put together as the combiners are.
+fn shaped(shape: &Shape, columns: &mut impl Iterator<Item = TypedColumn>) -> TypedColumn {
+    match shape {
+        Shape::State(_) => columns.next().unwrap_or(TypedColumn::None(0)),
+        Shape::Fields(fields) => {
+            TypedColumn::Tuple(fields.iter().map(|field| shaped(field, columns)).collect())
+        }
+    }
+}
+
+fn merge_shape<'a>(
+    shape: &Shape,
+    states: &mut impl Iterator<Item = &'a mut StateColumn>,
+    records: Records,
+    rows: &[u32],
+    values: &TypedColumn,
+    path: &mut Vec<usize>,
+) -> Result<()> {
+    match shape {
+        Shape::State(state) => {
+            let Some(column) = states.next() else {
+                return Ok(());
+            };
+            match records {
+                Records::Values => {
+                    let start = (&state.create, &state.first);
+                    column.merge(start, &state.merge_value, rows, values)
+                }
+                Records::Combiners => {
+                    let own = Source::Value(path.clone());
+                    column.merge((&own, &Step::Keep), &state.merge_combiner, rows, values)
+                }
+            }
+        }
+        Shape::Fields(fields) => {
+            for (index, field) in fields.iter().enumerate() {
+                path.push(index);
+                merge_shape(field, states, records, rows, values, path)?;
+                path.pop();
+            }
+            Ok(())
+        }
+    }
+}
+
+impl State {
+    fn step(&self, records: Records) -> &Step {
+        match records {
+            Records::Values => &self.merge_value,
+            Records::Combiners => &self.merge_combiner,
+        }
+    }
+}
+
+impl Source {
+    /// The column that the operands are in.
+    #[inline]
+    fn column<'a>(&'a self, values: &'a TypedColumn) -> Option<&'a TypedColumn> {
+        match self {
+            Self::Value(path) => values.at(path),
+            Self::Constant(column) => Some(column),
+        }
+    }
+
+    /// The row of the operand for record `at`.
+    #[inline]
+    fn row(&self, at: usize) -> usize {
+        match self {
+            Self::Value(_) => at,
+            Self::Constant(_) => 0,
+        }
+    }
+}
+
+impl Step {
+    /// Whether the step on a state of that kind is what Python does, for any values of the kind
+    /// of `values`.
+    fn is_exact(&self, state: &TypedColumn, values: &TypedColumn) -> bool {
+        let is_of_kind = |source: &Source| {
+            let column = source.column(values);
+            column.is_some_and(|column| column.is_of_kind(state)) && state.is_replaceable()
+        };
+        match self {
+            Self::Keep => true,
+            Self::Take(value) => is_of_kind(value),
+            Self::Add(operand) => {
+                matches!(state, TypedColumn::Int(_) | TypedColumn::Float(_)) && is_of_kind(operand)
+            }
+            Self::Choose {
+                at, operand, value, ..
+            } => {
+                let Some(compared) = state.at(at) else {
+                    return false;
+                };
+                let is_comparable = matches!(
+                    compared,
+                    TypedColumn::Int(_) | TypedColumn::Float(_) | TypedColumn::Str(_)
+                );
+                let operand = operand.column(values);
+                is_comparable
+                    && operand.is_some_and(|operand| operand.is_of_kind(compared))
+                    && is_of_kind(value)
+            }
+        }
+    }
+}
+
+impl Comparison {
+    #[inline]
+    fn holds<T: PartialOrd + ?Sized>(self, a: &T, b: &T) -> bool {
+        match self {
+            Self::Less => a < b,
+            Self::LessOrEqual => a <= b,
+            Self::Greater => a > b,
+            Self::GreaterOrEqual => a >= b,
+        }
+    }
+
+    #[inline]
+    fn holds_at(self, a: &TypedColumn, row: usize, b: &TypedColumn, other: usize) -> bool {
+        match (a, b) {
+            (TypedColumn::Int(a), TypedColumn::Int(b)) => {
+                matches!((a.get(row), b.get(other)), (Some(a), Some(b)) if self.holds(a, b))
+            }
+            (TypedColumn::Float(a), TypedColumn::Float(b)) => {
+                matches!((a.get(row), b.get(other)), (Some(a), Some(b)) if self.holds(a, b))
+            }
+            // The order of characters is that of their bytes in UTF-8.
+            (TypedColumn::Str(a), TypedColumn::Str(b)) => self.holds(a.get(row), b.get(other)),
+            _ => false,
+        }
+    }
+}
+
+impl StateColumn {
+    fn like(column: &TypedColumn) -> Self {
+        Self {
+            column: column.fresh(),
+            carries: HashMap::new(),
+        }
+    }
+
+    /// A row that is new starts as `start` says: as the operand, on which the first step is done.
+    fn merge(
+        &mut self,
+        start: (&Source, &Step),
+        step: &Step,
+        rows: &[u32],
+        values: &TypedColumn,
+    ) -> Result<()> {
+        let (create, first) = start;
+        let Some(created) = create.column(values) else {
+            return Ok(());
+        };
+        if let (Step::Keep, Step::Add(operand)) = (first, step)
+            && let Some(added) = operand.column(values)
+        {
+            self.add_all((create, created), (operand, added), rows);
+            return Ok(());
+        }
+        for (at, &row) in rows.iter().enumerate() {
+            let row = row as usize;
+            if row < self.column.len() {
+                self.apply(step, row, at, values);
+            } else {
+                self.column.push_from(created, create.row(at))?;
+                self.apply(first, row, at, values);
+            }
+        }
+        Ok(())
+    }
+
+    /// The loop for sums, over numbers of one kind.
+    fn add_all(
+        &mut self,
+        (create, created): (&Source, &TypedColumn),
+        (operand, added): (&Source, &TypedColumn),
+        rows: &[u32],
+    ) {
+        match (&mut self.column, created, added) {
+            (TypedColumn::Int(sums), TypedColumn::Int(created), TypedColumn::Int(added)) => {
+                let pairs = cells(create, created).zip(cells(operand, added));
+                for (&row, (created, added)) in rows.iter().zip(pairs) {
+                    match sums.get_mut(row as usize) {
+                        Some(sum) => add_int(sum, &mut self.carries, row as usize, added),
+                        None => sums.push(created),
+                    }
+                }
+            }
+            (TypedColumn::Float(sums), TypedColumn::Float(created), TypedColumn::Float(added)) => {
+                let pairs = cells(create, created).zip(cells(operand, added));
+                for (&row, (created, added)) in rows.iter().zip(pairs) {
+                    match sums.get_mut(row as usize) {
+                        Some(sum) => *sum += added,
+                        None => sums.push(created),
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    #[inline]
+    fn apply(&mut self, step: &Step, row: usize, at: usize, values: &TypedColumn) {
+        let value = match step {
+            Step::Keep => return,
+            Step::Add(operand) => {
+                match (&mut self.column, operand.column(values)) {
+                    (TypedColumn::Int(sums), Some(TypedColumn::Int(added))) => {
+                        if let (Some(sum), Some(&added)) =
+                            (sums.get_mut(row), added.get(operand.row(at)))
+                        {
+                            add_int(sum, &mut self.carries, row, added);
+                        }
+                    }
+                    (TypedColumn::Float(sums), Some(TypedColumn::Float(added))) => {
+                        if let (Some(sum), Some(added)) =
+                            (sums.get_mut(row), added.get(operand.row(at)))
+                        {
+                            *sum += added;
+                        }
+                    }
+                    _ => {}
+                }
+                return;
+            }
+            Step::Take(value) => value,
+            Step::Choose {
+                at: path,
+                comparison,
+                operand,
+                keeps,
+                value,
+            } => {
+                if let (Some(field), Some(with)) = (self.column.at(path), operand.column(values))
+                    && comparison.holds_at(field, row, with, operand.row(at)) == *keeps
+                {
+                    return;
+                }
+                value
+            }
+        };
+        if let Some(column) = value.column(values) {
+            self.column.replace_from(row, column, value.row(at));
+        }
+    }
+}
+
+/// The cells that a source gives, record after record.
+#[inline]
+fn cells<'a, T: Copy>(source: &Source, column: &'a [T]) -> impl Iterator<Item = T> + 'a {
+    let is_constant = matches!(source, Source::Constant(_));
+    let constant = column.first().copied().filter(|_| is_constant);
+    let varying = if is_constant { &[] } else { column };
+    constant.into_iter().cycle().chain(varying.iter().copied())
+}
+
+#[inline]
+fn add_int(sum: &mut i64, carries: &mut HashMap<usize, i64>, row: usize, added: i64) {
+    let (wrapped, has_overflowed) = sum.overflowing_add(added);
+    *sum = wrapped;
+    if has_overflowed {
+        carry(carries, row, added.signum());
+    }
+}
+
+/// Counts an overflow of the sum in `row`; what has come back within 64 bits is forgotten.
+#[cold]
+fn carry(carries: &mut HashMap<usize, i64>, row: usize, by: i64) {
+    let carry = carries.entry(row).or_insert(0);
+    *carry += by;
+    if *carry == 0 {
+        carries.remove(&row);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn value(path: &[usize]) -> Source {
+        Source::Value(path.to_vec())
+    }
+
+    fn one_state(merge: Step) -> Plan {
+        Plan {
+            shape: Shape::State(State {
+                create: value(&[]),
+                first: Step::Keep,
+                merge_value: merge.clone(),
+                merge_combiner: merge,
+            }),
+            value_sizes: Vec::new(),
+            combiner_sizes: Vec::new(),
+        }
+    }
+
+    fn merged(plan: Plan, records: Records, rows: &[u32], values: &TypedColumn) -> NativeAggregate {
+        let mut aggregate = NativeAggregate::new(plan);
+        assert!(aggregate.accepts(records, values));
+        aggregate.try_reserve(rows.len()).unwrap();
+        aggregate.merge(records, rows, values).unwrap();
+        aggregate
+    }
+
+    fn exact_sum(aggregate: &NativeAggregate, row: usize) -> i128 {
+        let (column, carry) = aggregate.state(0, row).unwrap();
+        let TypedColumn::Int(sums) = column else {
+            return 0;
+        };
+        i128::from(*sums.get(row).unwrap()) + (i128::from(carry) << 64)
+    }
+
+    proptest! {
+        #[test]
+        fn sums_of_ints_are_exact(values in proptest::collection::vec((0_u32..4, prop_oneof![
+            any::<i64>(), Just(i64::MAX), Just(i64::MIN), -3_i64..3]), 1..200)) {
+            let mut seen = Vec::new();
+            let mut rows = Vec::new();
+            for (key, _) in &values {
+                let row = seen.iter().position(|k| k == key).unwrap_or_else(|| {
+                    seen.push(*key);
+                    seen.len() - 1
+                });
+                rows.push(u32::try_from(row).unwrap());
+            }
+            let column = TypedColumn::Int(values.iter().map(|(_, v)| *v).collect());
+            let sums = merged(one_state(Step::Add(value(&[]))), Records::Values, &rows, &column);
+            for row in 0..seen.len() {
+                let expected: i128 = rows.iter().zip(&values)
+                    .filter(|(r, _)| **r as usize == row).map(|(_, (_, v))| i128::from(*v)).sum();
+                prop_assert_eq!(exact_sum(&sums, row), expected);
+                let fits = i64::try_from(expected).is_ok();
+                let gathered = sums.gather(&[u32::try_from(row).unwrap()]).unwrap();
+                prop_assert_eq!(gathered.is_some(), fits);
+            }
+        }
+    }
+
+    #[test]
+    fn an_average_counts_with_a_constant() {
+        let count = Source::Constant(TypedColumn::Int(vec![1]));
+        let state = |create: Source, add: Source, field: usize| {
+            Shape::State(State {
+                create,
+                first: Step::Keep,
+                merge_value: Step::Add(add),
+                merge_combiner: Step::Add(value(&[field])),
+            })
+        };
+        let plan = Plan {
+            shape: Shape::Fields(vec![
+                state(value(&[]), value(&[]), 0),
+                state(count.clone(), count, 1),
+            ]),
+            value_sizes: Vec::new(),
+            combiner_sizes: Vec::new(),
+        };
+        let values = TypedColumn::Float(vec![0.5, 2.0, 1.0]);
+        let mut average = merged(plan, Records::Values, &[0, 1, 0], &values);
+        let combiners = average.gather(&[0, 1]).unwrap().unwrap();
+        assert!(average.accepts(Records::Combiners, &combiners));
+        average.merge(Records::Combiners, &[0, 1], &combiners).unwrap();
+        let expected = TypedColumn::Tuple(vec![
+            TypedColumn::Float(vec![3.0, 4.0]),
+            TypedColumn::Int(vec![4, 2]),
+        ]);
+        let found = average.gather(&[0, 1]).unwrap().unwrap();
+        assert!((0..2).all(|row| found.is_same(row, &expected, row)));
+        assert!(!average.accepts(Records::Values, &TypedColumn::Int(vec![1])));
+        assert!(!average.accepts(Records::Combiners, &values));
+    }
+
+    #[test]
+    fn the_newest_of_tuples_is_chosen_by_a_field() {
+        let plan = one_state(Step::Choose {
+            at: vec![1],
+            comparison: Comparison::Greater,
+            operand: value(&[1]),
+            keeps: true,
+            value: value(&[]),
+        });
+        let values = TypedColumn::Tuple(vec![
+            TypedColumn::Int(vec![1, 2, 3]),
+            TypedColumn::Float(vec![5.0, 5.0, f64::NAN]),
+        ]);
+        let two = values.gather(&[0, 1]).unwrap();
+        let newest = merged(plan.clone(), Records::Values, &[0, 0], &two);
+        assert!(newest.state(0, 0).unwrap().0.is_same(0, &values, 1));
+        // Nothing is greater than nan, and nan than nothing: the last one stays.
+        let newest = merged(plan, Records::Values, &[0, 0, 0], &values);
+        let Some((TypedColumn::Tuple(fields), _)) = newest.state(0, 0) else {
+            unreachable!("a tuple was put in")
+        };
+        assert!(matches!(fields.first(), Some(TypedColumn::Int(ints)) if ints == &[3]));
+    }
+
+    #[test]
+    fn what_is_not_exact_is_not_accepted() {
+        let texts = TypedColumn::Str(crate::column::typed::Texts::default());
+        let mut sum = NativeAggregate::new(one_state(Step::Add(value(&[]))));
+        assert!(!sum.accepts(Records::Values, &texts));
+        assert!(!sum.accepts(Records::Values, &TypedColumn::None(0)));
+        assert!(sum.accepts(Records::Values, &TypedColumn::Int(Vec::new())));
+        assert!(!sum.accepts(Records::Values, &TypedColumn::Float(Vec::new())));
+        let mut first = NativeAggregate::new(one_state(Step::Keep));
+        assert!(first.accepts(Records::Values, &texts));
+        let mut last = NativeAggregate::new(one_state(Step::Take(value(&[]))));
+        assert!(!last.accepts(Records::Values, &texts));
+    }
+
+    #[test]
+    fn a_value_of_another_size_is_outside() {
+        let mut plan = one_state(Step::Keep);
+        plan.value_sizes = vec![(Vec::new(), 2)];
+        let mut aggregate = NativeAggregate::new(plan);
+        assert!(!aggregate.accepts(Records::Values, &TypedColumn::Int(vec![])));
+        let three = TypedColumn::Tuple(vec![TypedColumn::None(0); 3]);
+        assert!(!aggregate.accepts(Records::Values, &three));
+        let two = TypedColumn::Tuple(vec![TypedColumn::None(0); 2]);
+        assert!(aggregate.accepts(Records::Values, &two));
+    }
+}

@@ -1,0 +1,257 @@
+//! Typed columns as the columns of a block, and back.
+
+use super::typed::{Texts, TypedColumn};
+use crate::error::{Error, Result};
+use crate::memory::try_grow;
+use crate::spill::block::ColumnKind;
+
+const WHAT: &str = "the records of a block";
+
+/// Deeper tuples are in no block of ours.
+pub const DEEPEST: usize = 16;
+
+/// Columns of a block: a tuple's comes before those of its items.
+pub type Columns = Vec<(ColumnKind, Vec<u8>)>;
+
+/// Appends the columns that `column` is written as.
+pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
+    let mut bytes = Vec::new();
+    let kind = match column {
+        TypedColumn::None(rows) => {
+            bytes.extend_from_slice(&count(*rows)?);
+            ColumnKind::None
+        }
+        TypedColumn::Int(ints) => {
+            try_grow(&mut bytes, size_of_val(ints.as_slice()), WHAT)?;
+            bytes.extend(ints.iter().flat_map(|int| int.to_le_bytes()));
+            ColumnKind::Int64
+        }
+        TypedColumn::Float(floats) => {
+            try_grow(&mut bytes, size_of_val(floats.as_slice()), WHAT)?;
+            bytes.extend(floats.iter().flat_map(|float| float.to_le_bytes()));
+            ColumnKind::Float64
+        }
+        TypedColumn::Str(texts) => {
+            let lengths = texts.len().saturating_add(1).saturating_mul(size_of::<u32>());
+            try_grow(&mut bytes, lengths.saturating_add(texts.all().len()), WHAT)?;
+            bytes.extend_from_slice(&count(texts.len())?);
+            for row in 0..texts.len() {
+                bytes.extend_from_slice(&count(texts.get(row).len())?);
+            }
+            bytes.extend_from_slice(texts.all());
+            ColumnKind::Str
+        }
+        TypedColumn::Tuple(fields) => {
+            bytes.extend_from_slice(&count(fields.len())?);
+            columns.push((ColumnKind::Tuple, bytes));
+            return fields.iter().try_for_each(|field| encode(field, columns));
+        }
+    };
+    columns.push((kind, bytes));
+    Ok(())
+}
+
+fn count(of: usize) -> Result<[u8; 4]> {
+    match u32::try_from(of) {
+        Ok(count) => Ok(count.to_le_bytes()),
+        Err(_) => Err(Error::Usage("a block's column is over 4 GiB".to_owned())),
+    }
+}
+
+/// Reads typed columns off a block's columns, one after the other.
+pub struct Decoder<'a, I> {
+    columns: I,
+    place: &'a dyn Fn() -> String,
+}
+
+impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
+    /// `place` tells where the block was, for errors.
+    pub fn new(columns: I, place: &'a dyn Fn() -> String) -> Self {
+        Self { columns, place }
+    }
+
+    /// The next column, of so many `rows`; `None` where it, or a part of it, is not typed.
+    pub fn read(&mut self, rows: usize) -> Result<Option<TypedColumn>> {
+        let column = self.column(DEEPEST)?;
+        match &column {
+            Some(column) if !has_rows(column, rows) => {
+                Err(self.corrupt("a column has another number of rows than its block"))
+            }
+            _ => Ok(column),
+        }
+    }
+
+    fn column(&mut self, depth: usize) -> Result<Option<TypedColumn>> {
+        let Some((kind, bytes)) = self.columns.next() else {
+            return Err(self.corrupt("a column is missing"));
+        };
+        if kind != ColumnKind::Tuple {
+            return flat(kind, bytes, self.place);
+        }
+        let Ok(length @ 1..) = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes) else {
+            return Err(self.corrupt("tuples of no length"));
+        };
+        if depth == 0 {
+            return Err(self.corrupt("tuples are nested too deep"));
+        }
+        let mut fields = Vec::new();
+        for _ in 0..length {
+            let Some(field) = self.column(depth - 1)? else {
+                return Ok(None);
+            };
+            fields.push(field);
+        }
+        Ok(Some(TypedColumn::Tuple(fields)))
+    }
+
+    #[cold]
+    fn corrupt(&self, reason: &str) -> Error {
+        corrupt(self.place, reason)
+    }
+}
+
+fn has_rows(column: &TypedColumn, rows: usize) -> bool {
+    match column {
+        TypedColumn::Tuple(fields) => fields.iter().all(|field| has_rows(field, rows)),
+        column => column.len() == rows,
+    }
+}
+
+/// The typed column of that kind, which is no tuple; `None` where the kind is not a typed one.
+pub fn flat(
+    kind: ColumnKind,
+    bytes: &[u8],
+    place: &dyn Fn() -> String,
+) -> Result<Option<TypedColumn>> {
+    let cut = |what: &[u8]| {
+        if what.is_empty() {
+            Ok(())
+        } else {
+            Err(corrupt(place, "a column is cut"))
+        }
+    };
+    Ok(Some(match kind {
+        ColumnKind::Int64 => {
+            let (ints, rest) = bytes.as_chunks::<8>();
+            cut(rest)?;
+            let mut column = Vec::new();
+            try_grow(&mut column, ints.len(), WHAT)?;
+            column.extend(ints.iter().map(|int| i64::from_le_bytes(*int)));
+            TypedColumn::Int(column)
+        }
+        ColumnKind::Float64 => {
+            let (floats, rest) = bytes.as_chunks::<8>();
+            cut(rest)?;
+            let mut column = Vec::new();
+            try_grow(&mut column, floats.len(), WHAT)?;
+            column.extend(floats.iter().map(|float| f64::from_le_bytes(*float)));
+            TypedColumn::Float(column)
+        }
+        ColumnKind::Str => TypedColumn::Str(texts(bytes, place)?),
+        ColumnKind::None => match <[u8; 4]>::try_from(bytes) {
+            Ok(rows) => TypedColumn::None(u32::from_le_bytes(rows) as usize),
+            Err(_) => return Err(corrupt(place, "a column is cut")),
+        },
+        ColumnKind::Object | ColumnKind::List | ColumnKind::Tuple => return Ok(None),
+    }))
+}
+
+fn texts(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Texts> {
+    let cut = || corrupt(place, "a column of texts is cut");
+    let (rows, bytes) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
+    let rows = u32::from_le_bytes(*rows) as usize;
+    let lengths_len = rows.checked_mul(size_of::<u32>()).ok_or_else(cut)?;
+    let (lengths, mut bytes) = bytes.split_at_checked(lengths_len).ok_or_else(cut)?;
+    let mut texts = Texts::default();
+    for length in lengths.as_chunks::<4>().0 {
+        let length = u32::from_le_bytes(*length) as usize;
+        let (text, rest) = bytes.split_at_checked(length).ok_or_else(cut)?;
+        if std::str::from_utf8(text).is_err() {
+            return Err(corrupt(place, "a text is not UTF-8"));
+        }
+        texts.push(text)?;
+        bytes = rest;
+    }
+    if bytes.is_empty() { Ok(texts) } else { Err(cut()) }
+}
+
+#[cold]
+fn corrupt(place: &dyn Fn() -> String, reason: &str) -> Error {
+    Error::CorruptBlock {
+        place: place(),
+        reason: reason.to_owned(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn column() -> impl Strategy<Value = TypedColumn> {
+        let rows = 3_usize;
+        let leaf = prop_oneof![
+            Just(TypedColumn::None(rows)),
+            proptest::collection::vec(any::<i64>(), rows).prop_map(TypedColumn::Int),
+            proptest::collection::vec(any::<f64>(), rows).prop_map(TypedColumn::Float),
+            proptest::collection::vec(any::<String>(), rows).prop_map(|all| {
+                let mut texts = Texts::default();
+                for text in all {
+                    texts.push(text.as_bytes()).unwrap();
+                }
+                TypedColumn::Str(texts)
+            }),
+        ];
+        leaf.prop_recursive(3, 12, 4, |inner| {
+            proptest::collection::vec(inner, 1..4).prop_map(TypedColumn::Tuple)
+        })
+    }
+
+    fn place() -> String {
+        "here".to_owned()
+    }
+
+    fn decode(columns: &Columns, rows: usize) -> Result<Option<TypedColumn>> {
+        let parts = columns.iter().map(|(kind, bytes)| (*kind, bytes.as_slice()));
+        Decoder::new(parts, &place).read(rows)
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_comes_back(column in column()) {
+            let mut columns = Columns::new();
+            encode(&column, &mut columns).unwrap();
+            let back = decode(&columns, 3).unwrap().unwrap();
+            prop_assert_eq!(format!("{back:?}"), format!("{column:?}"));
+        }
+
+        #[test]
+        fn any_bytes_are_a_column_or_an_error(
+            kinds in proptest::collection::vec(0_u8..7, 0..6),
+            bytes in proptest::collection::vec(any::<u8>(), 0..40),
+            rows in 0_usize..6,
+        ) {
+            let kind = |tag| match tag {
+                0 => ColumnKind::Object,
+                1 => ColumnKind::Int64,
+                2 => ColumnKind::List,
+                3 => ColumnKind::Tuple,
+                4 => ColumnKind::Float64,
+                5 => ColumnKind::Str,
+                _ => ColumnKind::None,
+            };
+            let columns: Columns = kinds.into_iter().map(|tag| (kind(tag), bytes.clone())).collect();
+            if let Ok(Some(column)) = decode(&columns, rows) {
+                prop_assert!(has_rows(&column, rows));
+            }
+        }
+    }
+
+    #[test]
+    fn objects_are_not_typed() {
+        let columns = vec![(ColumnKind::Tuple, 1_u32.to_le_bytes().to_vec()), (ColumnKind::Object, vec![])];
+        assert!(decode(&columns, 1).unwrap().is_none());
+        assert!(decode(&Columns::new(), 1).is_err());
+    }
+}

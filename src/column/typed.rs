@@ -1,0 +1,479 @@
+//! Columns of values of one kind without Python: numbers, text, and tuples of these.
+
+use super::{Column, KeyColumn};
+use crate::error::{Error, Result};
+use crate::map::KeyHash;
+use crate::memory::{self, try_grow};
+
+const WHAT: &str = "a typed column";
+
+/// A vector of values of one kind.
+#[derive(Clone, Debug)]
+pub enum TypedColumn {
+    /// So many times `None`.
+    None(usize),
+    /// Exactly `int`, within 64 bits.
+    Int(Vec<i64>),
+    /// Exactly `float`.
+    Float(Vec<f64>),
+    /// Exactly `str`, without lone surrogates.
+    Str(Texts),
+    /// Exactly `tuple`, of one length above 0: a column for each item.
+    Tuple(Vec<TypedColumn>),
+}
+
+/// Texts one after the other, in UTF-8.
+#[derive(Clone, Debug, Default)]
+pub struct Texts {
+    bytes: Vec<u8>,
+    /// Where each text ends in `bytes`; it starts where the one before ends.
+    ends: Vec<usize>,
+}
+
+impl Texts {
+    /// Number of texts.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is no text.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// The text in `row`; empty where there is no such row.
+    #[inline]
+    pub fn get(&self, row: usize) -> &[u8] {
+        let start = row.checked_sub(1).and_then(|before| self.ends.get(before));
+        let range = start.copied().unwrap_or(0)..self.ends.get(row).copied().unwrap_or(0);
+        self.bytes.get(range).unwrap_or_default()
+    }
+
+    /// Appends a text.
+    #[inline]
+    pub fn push(&mut self, text: &[u8]) -> Result<()> {
+        try_grow(&mut self.ends, 1, WHAT)?;
+        try_grow(&mut self.bytes, text.len(), WHAT)?;
+        self.bytes.extend_from_slice(text);
+        self.ends.push(self.bytes.len());
+        Ok(())
+    }
+
+    /// All texts, one after the other.
+    pub fn all(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.bytes.truncate(self.ends.last().copied().unwrap_or(0));
+    }
+}
+
+impl TypedColumn {
+    /// An empty column of the same kind.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        match self {
+            Self::None(_) => Self::None(0),
+            Self::Int(_) => Self::Int(Vec::new()),
+            Self::Float(_) => Self::Float(Vec::new()),
+            Self::Str(_) => Self::Str(Texts::default()),
+            Self::Tuple(fields) => Self::Tuple(fields.iter().map(Self::fresh).collect()),
+        }
+    }
+
+    /// Whether values of the one fit in the other.
+    pub fn is_of_kind(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::None(_), Self::None(_))
+            | (Self::Int(_), Self::Int(_))
+            | (Self::Float(_), Self::Float(_))
+            | (Self::Str(_), Self::Str(_)) => true,
+            (Self::Tuple(a), Self::Tuple(b)) => {
+                a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_of_kind(b))
+            }
+            _ => false,
+        }
+    }
+
+    /// Number of rows.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::None(rows) => *rows,
+            Self::Int(rows) => rows.len(),
+            Self::Float(rows) => rows.len(),
+            Self::Str(texts) => texts.len(),
+            Self::Tuple(fields) => fields.first().map_or(0, Self::len),
+        }
+    }
+
+    /// Whether there is no row.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The column at `path`, an index into a tuple for each step.
+    pub fn at(&self, path: &[usize]) -> Option<&Self> {
+        path.iter().try_fold(self, |column, &index| match column {
+            Self::Tuple(fields) => fields.get(index),
+            _ => None,
+        })
+    }
+
+    /// Forgets the rows from `rows` on.
+    pub fn truncate(&mut self, rows: usize) {
+        match self {
+            Self::None(len) => *len = rows.min(*len),
+            Self::Int(ints) => ints.truncate(rows),
+            Self::Float(floats) => floats.truncate(rows),
+            Self::Str(texts) => texts.truncate(rows),
+            Self::Tuple(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
+        }
+    }
+
+    /// Makes room for `more` rows, so that pushing numbers as often cannot fail.
+    #[inline]
+    pub fn try_reserve(&mut self, more: usize) -> Result<()> {
+        match self {
+            Self::None(_) => Ok(()),
+            Self::Int(ints) => try_grow(ints, more, WHAT),
+            Self::Float(floats) => try_grow(floats, more, WHAT),
+            Self::Str(texts) => try_grow(&mut texts.ends, more, WHAT),
+            Self::Tuple(fields) => fields
+                .iter_mut()
+                .try_for_each(|field| field.try_reserve(more)),
+        }
+    }
+
+    /// Makes room for all the texts in `from`, of any kind, where this column has any.
+    pub fn try_reserve_texts(&mut self, from: &Self) -> Result<()> {
+        match self {
+            Self::Str(texts) => try_grow(&mut texts.bytes, from.text_bytes(), WHAT),
+            Self::Tuple(fields) => fields
+                .iter_mut()
+                .try_for_each(|field| field.try_reserve_texts(from)),
+            _ => Ok(()),
+        }
+    }
+
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Str(texts) => texts.bytes.len(),
+            Self::Tuple(fields) => fields.iter().map(Self::text_bytes).sum(),
+            _ => 0,
+        }
+    }
+
+    /// Appends row `row` of `from`, which is of the same kind. After an error no row was added.
+    #[inline]
+    pub fn push_from(&mut self, from: &Self, row: usize) -> Result<()> {
+        match (self, from) {
+            (Self::None(rows), Self::None(_)) => *rows += 1,
+            (Self::Int(ints), Self::Int(from)) => {
+                try_grow(ints, 1, WHAT)?;
+                ints.extend(from.get(row));
+            }
+            (Self::Float(floats), Self::Float(from)) => {
+                try_grow(floats, 1, WHAT)?;
+                floats.extend(from.get(row));
+            }
+            (Self::Str(texts), Self::Str(from)) => texts.push(from.get(row))?,
+            (Self::Tuple(fields), Self::Tuple(from)) => {
+                let rows = fields.first().map_or(0, Self::len);
+                let mut pairs = fields.iter_mut().zip(from);
+                if let Err(error) = pairs.try_for_each(|(field, from)| field.push_from(from, row))
+                {
+                    fields.iter_mut().for_each(|field| field.truncate(rows));
+                    return Err(error);
+                }
+            }
+            _ => return Err(mixed()),
+        }
+        Ok(())
+    }
+
+    /// Puts row `from_row` of `from`, which is of the same kind, in place of `row`. Texts have
+    /// places of different sizes and cannot be replaced: see [`is_replaceable`](Self::is_replaceable).
+    #[inline]
+    pub fn replace_from(&mut self, row: usize, from: &Self, from_row: usize) {
+        match (self, from) {
+            (Self::Int(ints), Self::Int(from)) => {
+                if let (Some(to), Some(from)) = (ints.get_mut(row), from.get(from_row)) {
+                    *to = *from;
+                }
+            }
+            (Self::Float(floats), Self::Float(from)) => {
+                if let (Some(to), Some(from)) = (floats.get_mut(row), from.get(from_row)) {
+                    *to = *from;
+                }
+            }
+            (Self::Tuple(fields), Self::Tuple(from)) => {
+                for (field, from) in fields.iter_mut().zip(from) {
+                    field.replace_from(row, from, from_row);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether rows can be replaced.
+    pub fn is_replaceable(&self) -> bool {
+        match self {
+            Self::Str(_) => false,
+            Self::Tuple(fields) => fields.iter().all(Self::is_replaceable),
+            _ => true,
+        }
+    }
+
+    /// The `rows` of this column, in their order.
+    pub fn gather(&self, rows: &[u32]) -> Result<Self> {
+        let mut gathered = self.fresh();
+        gathered.try_reserve(rows.len())?;
+        match (&mut gathered, self) {
+            (Self::None(len), _) => *len = rows.len(),
+            (Self::Int(to), Self::Int(from)) => {
+                to.extend(rows.iter().filter_map(|&row| from.get(row as usize)));
+            }
+            (Self::Float(to), Self::Float(from)) => {
+                to.extend(rows.iter().filter_map(|&row| from.get(row as usize)));
+            }
+            (Self::Tuple(to), Self::Tuple(from)) => {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from.gather(rows)?;
+                }
+            }
+            (gathered, _) => {
+                for &row in rows {
+                    gathered.push_from(self, row as usize)?;
+                }
+            }
+        }
+        Ok(gathered)
+    }
+
+    /// Whether `row` and `other_row` of a column of the same kind hold equal values, as Python's
+    /// `==` says of them.
+    #[inline]
+    pub fn is_same(&self, row: usize, other: &Self, other_row: usize) -> bool {
+        match (self, other) {
+            (Self::None(_), Self::None(_)) => true,
+            (Self::Int(a), Self::Int(b)) => a.get(row) == b.get(other_row),
+            #[allow(clippy::float_cmp)] // as Python compares them
+            (Self::Float(a), Self::Float(b)) => a.get(row) == b.get(other_row),
+            (Self::Str(a), Self::Str(b)) => a.get(row) == b.get(other_row),
+            (Self::Tuple(a), Self::Tuple(b)) => a
+                .iter()
+                .zip(b)
+                .all(|(a, b)| a.is_same(row, b, other_row)),
+            _ => false,
+        }
+    }
+
+    /// Bytes allocated for the rows.
+    pub fn heap_bytes(&self) -> usize {
+        match self {
+            Self::None(_) => 0,
+            Self::Int(ints) => ints.capacity() * size_of::<i64>(),
+            Self::Float(floats) => floats.capacity() * size_of::<f64>(),
+            Self::Str(texts) => {
+                texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>()
+            }
+            Self::Tuple(fields) => fields.iter().map(Self::heap_bytes).sum(),
+        }
+    }
+
+    /// Asks memory for what is in `row`, which is needed soon.
+    #[inline]
+    pub fn prefetch(&self, row: usize) {
+        match self {
+            Self::None(_) => {}
+            Self::Int(ints) => ints.get(row).into_iter().for_each(|place| memory::prefetch(place)),
+            Self::Float(floats) => {
+                floats.get(row).into_iter().for_each(|place| memory::prefetch(place));
+            }
+            Self::Str(texts) => {
+                texts.ends.get(row).into_iter().for_each(|place| memory::prefetch(place));
+            }
+            Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch(row)),
+        }
+    }
+}
+
+#[cold]
+fn mixed() -> Error {
+    Error::Usage("a value was put into a column of another kind".to_owned())
+}
+
+/// The keys of a table, typed.
+pub struct TypedKeys(pub TypedColumn);
+
+/// A key that is looked for: a row of a column.
+#[derive(Clone, Copy)]
+pub struct TypedProbe<'a> {
+    /// The column.
+    pub column: &'a TypedColumn,
+    /// Its row.
+    pub row: usize,
+}
+
+impl Column for TypedKeys {
+    #[inline]
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn make_room(&mut self) -> Result<()> {
+        self.0.try_reserve(1)
+    }
+
+    fn reserve(&mut self, more: usize) {
+        // Refused room is asked for again, with an error, when it is needed.
+        let _ = self.0.try_reserve(more);
+    }
+
+    fn heap_bytes(&self) -> usize {
+        self.0.heap_bytes()
+    }
+
+    fn reset(&mut self) {
+        self.0.truncate(0);
+    }
+
+    fn clear(&mut self) {
+        self.0 = self.0.fresh();
+    }
+}
+
+impl KeyColumn for TypedKeys {
+    type Probe<'a> = TypedProbe<'a>;
+
+    #[inline]
+    fn is_same(&self, row: usize, probe: TypedProbe<'_>) -> Result<bool> {
+        Ok(self.0.is_same(row, probe.column, probe.row))
+    }
+
+    #[inline]
+    fn makes_hashes(&self) -> bool {
+        matches!(self.0, TypedColumn::Int(_))
+    }
+
+    #[inline]
+    fn hash(&self, row: usize) -> Option<u64> {
+        match &self.0 {
+            TypedColumn::Int(ints) => ints.get(row).map(|&int| hash_of_int(int).bits),
+            _ => None,
+        }
+    }
+
+    #[inline]
+    fn prefetch(&self, row: usize) {
+        self.0.prefetch(row);
+    }
+}
+
+/// Python's hashes of numbers are remainders by this prime.
+const MODULUS: u64 = (1 << 61) - 1;
+
+/// What a table hashes an `int` to. It is not called unique: comparing two integers takes less
+/// than comparing the hashes that are made of them.
+#[inline]
+pub fn hash_of_int(int: i64) -> KeyHash {
+    let is_own_hash = int != -1 && int.unsigned_abs() < MODULUS;
+    let hash = if is_own_hash { int } else { python_hash(int) };
+    KeyHash::of_python(hash, false)
+}
+
+/// Python's `hash(int)`.
+#[cold]
+#[allow(clippy::cast_possible_wrap)] // far below 63 bits
+fn python_hash(int: i64) -> i64 {
+    let remainder = (int.unsigned_abs() % MODULUS) as i64;
+    match if int < 0 { -remainder } else { remainder } {
+        -1 => -2,
+        hash => hash,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn texts(of: &[&str]) -> TypedColumn {
+        let mut texts = Texts::default();
+        for text in of {
+            texts.push(text.as_bytes()).unwrap();
+        }
+        TypedColumn::Str(texts)
+    }
+
+    fn pairs() -> TypedColumn {
+        TypedColumn::Tuple(vec![
+            TypedColumn::Int(vec![1, 1, i64::MIN]),
+            texts(&["", "a", "é"]),
+        ])
+    }
+
+    #[test]
+    fn rows_are_copied_and_compared_by_kind() {
+        let from = pairs();
+        let mut to = from.fresh();
+        for row in [2, 0, 1, 2] {
+            to.push_from(&from, row).unwrap();
+        }
+        assert_eq!(to.len(), 4);
+        for (row, from_row) in [(0, 2), (1, 0), (2, 1), (3, 2)] {
+            assert!(to.is_same(row, &from, from_row));
+        }
+        assert!(!to.is_same(1, &from, 1));
+        assert!(to.is_of_kind(&from));
+        assert!(!to.is_of_kind(&texts(&["a"])));
+        assert!(to.push_from(&texts(&["a"]), 0).is_err());
+        to.truncate(1);
+        assert_eq!(to.len(), 1);
+        assert!(to.is_same(0, &from, 2));
+    }
+
+    #[test]
+    fn gathering_keeps_the_order_of_rows() {
+        let from = pairs();
+        let to = from.gather(&[1, 1, 0]).unwrap();
+        assert_eq!(to.len(), 3);
+        assert!(to.is_same(0, &from, 1) && to.is_same(1, &from, 1) && to.is_same(2, &from, 0));
+        assert_eq!(TypedColumn::None(9).gather(&[3, 4]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn floats_are_the_same_as_python_says() {
+        let floats = TypedColumn::Float(vec![0.0, -0.0, f64::NAN]);
+        assert!(floats.is_same(0, &floats, 1));
+        assert!(!floats.is_same(2, &floats, 2));
+    }
+
+    #[test]
+    fn a_path_leads_into_tuples_only() {
+        let column = pairs();
+        assert!(matches!(column.at(&[0]), Some(TypedColumn::Int(_))));
+        assert!(column.at(&[2]).is_none());
+        assert!(column.at(&[0, 0]).is_none());
+        assert!(!column.is_replaceable());
+    }
+
+    #[test]
+    fn integers_hash_as_in_python() {
+        let cases = [
+            (-1, -2),
+            (i64::MAX, 3),
+            (i64::MIN, -4),
+            ((1 << 61) - 1, 0),
+            (-(1 << 61), -2),
+        ];
+        for (int, hash) in cases {
+            assert_eq!(python_hash(int), hash);
+            assert_eq!(hash_of_int(int).bits, KeyHash::of_python(hash, false).bits);
+        }
+        assert_eq!(hash_of_int(-7).bits, KeyHash::of_python(-7, true).bits);
+    }
+}

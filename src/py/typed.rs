@@ -1,0 +1,190 @@
+//! Typed columns to and from Python objects.
+
+use pyo3::prelude::*;
+use pyo3::types::PyTuple;
+
+use super::ffi;
+use crate::aggregate::native::{NativeAggregate, Shape};
+use crate::column::typed::{Texts, TypedColumn, hash_of_int};
+use crate::error::{Error, Result};
+use crate::map::KeyHash;
+
+/// Tuples of more items, or nested deeper, stay objects.
+const MOST_FIELDS: usize = 8;
+const DEEPEST: usize = 3;
+
+/// An empty column of the kind that holds `object`, if there is one.
+pub fn column_for(object: Borrowed<'_, '_, PyAny>) -> Option<TypedColumn> {
+    column_within(object, DEEPEST)
+}
+
+fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedColumn> {
+    if ffi::as_i64(object).is_some() {
+        return Some(TypedColumn::Int(Vec::new()));
+    }
+    if ffi::as_f64(object).is_some() {
+        return Some(TypedColumn::Float(Vec::new()));
+    }
+    if ffi::is_text(object) {
+        return Some(TypedColumn::Str(Texts::default()));
+    }
+    if object.is_none() {
+        return Some(TypedColumn::None(0));
+    }
+    let tuple = object.cast_exact::<PyTuple>().ok()?;
+    if depth == 0 || !(1..=MOST_FIELDS).contains(&tuple.len()) {
+        return None;
+    }
+    let fields = tuple.iter_borrowed();
+    let fields = fields.map(|field| column_within(field, depth - 1));
+    fields.collect::<Option<_>>().map(TypedColumn::Tuple)
+}
+
+/// Appends `object`; `false` where it does not fit. A tuple that does not fit may leave items
+/// behind, which the caller takes back by [`TypedColumn::truncate`].
+#[inline]
+pub fn push(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+    match column {
+        TypedColumn::Int(ints) => Ok(push_number(ints, ffi::as_i64(object))),
+        TypedColumn::Float(floats) => Ok(push_number(floats, ffi::as_f64(object))),
+        TypedColumn::None(rows) => {
+            *rows += usize::from(object.is_none());
+            Ok(object.is_none())
+        }
+        TypedColumn::Str(texts) => match ffi::utf8(object) {
+            Some(text) => texts.push(text).map(|()| true),
+            None => Ok(false),
+        },
+        TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
+    }
+}
+
+/// The same for a key: a nan is a key of its own, whatever its bits are.
+#[inline]
+pub fn push_key(column: &mut TypedColumn, key: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+    match column {
+        TypedColumn::Float(floats) => {
+            Ok(push_number(floats, ffi::as_f64(key).filter(|key| !key.is_nan())))
+        }
+        TypedColumn::Tuple(fields) => push_tuple(fields, key, push_key),
+        column => push(column, key),
+    }
+}
+
+#[inline]
+fn push_number<T>(numbers: &mut Vec<T>, number: Option<T>) -> bool {
+    let fits = number.is_some();
+    numbers.extend(number);
+    fits
+}
+
+fn push_tuple(
+    fields: &mut [TypedColumn],
+    object: Borrowed<'_, '_, PyAny>,
+    push: fn(&mut TypedColumn, Borrowed<'_, '_, PyAny>) -> Result<bool>,
+) -> Result<bool> {
+    let Ok(tuple) = object.cast_exact::<PyTuple>() else {
+        return Ok(false);
+    };
+    if tuple.len() != fields.len() {
+        return Ok(false);
+    }
+    for (field, item) in fields.iter_mut().zip(tuple.iter_borrowed()) {
+        if !push(field, item)? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The hash of a key that is in the last row of `column`.
+#[inline]
+pub fn hash_of(column: &TypedColumn, key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
+    if let TypedColumn::Int(ints) = column
+        && let Some(&int) = ints.last()
+    {
+        return Ok(hash_of_int(int));
+    }
+    Ok(KeyHash::of_python(ffi::hash(key)?.0 as i64, false))
+}
+
+/// The hashes of all keys of a column.
+pub fn hashes(py: Python<'_>, keys: &TypedColumn, hashes: &mut Vec<KeyHash>) -> Result<()> {
+    crate::memory::try_grow(hashes, keys.len(), "the hashes of a block")?;
+    if let TypedColumn::Int(ints) = keys {
+        hashes.extend(ints.iter().map(|&int| hash_of_int(int)));
+        return Ok(());
+    }
+    for row in 0..keys.len() {
+        let key = get(py, keys, row)?;
+        hashes.push(KeyHash::of_python(ffi::hash(key.as_borrowed())?.0 as i64, false));
+    }
+    Ok(())
+}
+
+/// The object in `row`.
+#[inline]
+pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bound<'py, PyAny>> {
+    let object = match column {
+        TypedColumn::None(rows) => (row < *rows).then(|| py.None().into_bound(py)),
+        TypedColumn::Int(ints) => match ints.get(row) {
+            Some(&int) => Some(ffi::new_int(py, int)?),
+            None => None,
+        },
+        TypedColumn::Float(floats) => match floats.get(row) {
+            Some(&float) => Some(ffi::new_float(py, float)?),
+            None => None,
+        },
+        TypedColumn::Str(texts) => Some(ffi::new_text(py, texts.get(row))?),
+        TypedColumn::Tuple(fields) => {
+            let mut items = Vec::new();
+            for field in fields {
+                items.push(get(py, field, row)?);
+            }
+            Some(PyTuple::new(py, items)?.into_any())
+        }
+    };
+    object.ok_or_else(|| Error::Usage(format!("row {row} of the table does not exist")))
+}
+
+/// The combiner in `row`.
+#[inline]
+pub fn combiner<'py>(
+    py: Python<'py>,
+    aggregate: &NativeAggregate,
+    row: usize,
+) -> Result<Bound<'py, PyAny>> {
+    shaped(py, aggregate, aggregate.shape(), &mut 0, row)
+}
+
+fn shaped<'py>(
+    py: Python<'py>,
+    aggregate: &NativeAggregate,
+    shape: &Shape,
+    state: &mut usize,
+    row: usize,
+) -> Result<Bound<'py, PyAny>> {
+    match shape {
+        Shape::State(_) => {
+            let found = aggregate.state(*state, row);
+            *state += 1;
+            match found {
+                Some((column, 0)) => get(py, column, row),
+                Some((TypedColumn::Int(ints), carry)) => {
+                    let wrapped = ints.get(row).copied().unwrap_or(0);
+                    let sum = i128::from(wrapped) + (i128::from(carry) << 64);
+                    Ok(sum.into_pyobject(py).map_err(PyErr::from)?.into_any())
+                }
+                _ => Err(Error::Usage("a combiner has no such field".to_owned())),
+            }
+        }
+        Shape::Fields(fields) => {
+            let mut items = Vec::new();
+            for field in fields {
+                items.push(shaped(py, aggregate, field, state, row)?);
+            }
+            Ok(PyTuple::new(py, items)?.into_any())
+        }
+    }
+}
+

@@ -1,0 +1,431 @@
+//! [`TypedTable`]: typed keys, combiners made by a native aggregate. No Python object is touched
+//! once a record has been read.
+
+use pyo3::prelude::*;
+
+use super::column_codec::ColumnEncoder;
+use super::ffi;
+use super::object_table::{ObjectTable, Progress, key_hash, pair_of, unpack};
+use super::typed;
+use crate::aggregate::Records;
+use crate::aggregate::native::{NativeAggregate, Plan};
+use crate::column::codec::{self, Columns, Decoder};
+use crate::column::typed::{TypedColumn, TypedKeys, TypedProbe};
+use crate::error::{Error, Result};
+use crate::map::{AppendOnlyMap, KeyHash};
+use crate::memory::try_grow;
+use crate::spill::block::{Block, BlockEncoder};
+use crate::spill::layout::Layout;
+use crate::spill::run::RunWriter;
+
+/// Records that are read before they are merged together, so that the misses of their look-ups
+/// overlap. What is read of them fits in the first cache.
+const BATCH_RECORDS: usize = 512;
+
+/// About so many bytes of columns make a block.
+const BLOCK_BYTES: usize = 256 << 10;
+
+/// How reading records came to a stop.
+pub enum Outcome<'py> {
+    /// As in a table of objects.
+    Progress(Progress),
+    /// A record was read that does not fit: it is the first one that is not merged.
+    Misfit(Bound<'py, PyAny>),
+}
+
+/// Table of typed keys and natively made combiners.
+pub struct TypedTable {
+    map: AppendOnlyMap<TypedKeys>,
+    aggregate: NativeAggregate,
+    batch: Batch,
+}
+
+/// Records that were read and are not merged yet.
+struct Batch {
+    records: Records,
+    keys: TypedColumn,
+    hashes: Vec<KeyHash>,
+    /// Of the kind that the aggregate accepted last; none before.
+    values: Option<TypedColumn>,
+    /// The rows that the records belong to.
+    rows: Vec<u32>,
+}
+
+impl Batch {
+    fn of(keys: TypedColumn) -> Self {
+        Self {
+            records: Records::Values,
+            keys,
+            hashes: Vec::new(),
+            values: None,
+            rows: Vec::new(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.hashes.len()
+    }
+
+    fn truncate(&mut self, records: usize) {
+        self.hashes.truncate(records);
+        self.keys.truncate(records);
+        if let Some(values) = &mut self.values {
+            values.truncate(records);
+        }
+    }
+}
+
+impl TypedTable {
+    /// A table of what `objects` holds, merged by `plan` from now on; `None` where there is
+    /// something in it that is not typed, or that `plan` does not hold for.
+    pub fn of(py: Python<'_>, objects: &ObjectTable, plan: Plan) -> Result<Option<Self>> {
+        let mut columns: Option<(TypedColumn, TypedColumn)> = None;
+        let mut hashes = Vec::new();
+        for row in 0..objects.rows() {
+            let (key, combiner) = objects.row_of(py, row)?;
+            if columns.is_none() {
+                columns = typed::column_for(key).zip(typed::column_for(combiner));
+            }
+            let Some((keys, combiners)) = &mut columns else {
+                return Ok(None);
+            };
+            if !typed::push_key(keys, key)? || !typed::push(combiners, combiner)? {
+                return Ok(None);
+            }
+            try_grow(&mut hashes, 1, "a batch of records")?;
+            hashes.push(typed::hash_of(keys, key)?);
+        }
+        let mut aggregate = NativeAggregate::new(plan);
+        let Some((keys, combiners)) = columns else {
+            return Ok(None);
+        };
+        if !aggregate.accepts(Records::Combiners, &combiners) {
+            return Ok(None);
+        }
+        let mut table = Self {
+            map: AppendOnlyMap::new(TypedKeys(keys.fresh())),
+            aggregate,
+            batch: Batch::of(keys.fresh()),
+        };
+        table.batch = Batch {
+            records: Records::Combiners,
+            keys,
+            hashes,
+            values: Some(combiners),
+            rows: Vec::new(),
+        };
+        table.merge_batch()?;
+        Ok(Some(table))
+    }
+
+    /// An empty table that merges as this one does.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        let keys = &self.map.keys().0;
+        Self {
+            map: AppendOnlyMap::new(TypedKeys(keys.fresh())),
+            aggregate: self.aggregate.fresh(),
+            batch: Batch::of(keys.fresh()),
+        }
+    }
+
+    /// Number of keys.
+    pub fn rows(&self) -> usize {
+        self.map.len()
+    }
+
+    /// The bits of the hash of the key in `row`.
+    pub fn hash(&self, row: usize) -> u64 {
+        self.map.hash(row).unwrap_or(0)
+    }
+
+    /// Bytes allocated by the table.
+    pub fn heap_bytes(&self) -> usize {
+        self.map.heap_bytes() + self.aggregate.heap_bytes()
+    }
+
+    /// Merges up to `records` records of `iterator`.
+    pub fn merge<'py>(
+        &mut self,
+        iterator: &Bound<'py, PyAny>,
+        kind: Records,
+        records: usize,
+    ) -> Result<Outcome<'py>> {
+        let mut left = records;
+        loop {
+            match self.merge_batch() {
+                Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
+                    return Ok(Outcome::Progress(Progress::OutOfMemory));
+                }
+                other => other?,
+            }
+            if left == 0 {
+                return Ok(Outcome::Progress(Progress::Checkpoint));
+            }
+            if self.batch.records != kind {
+                self.batch.records = kind;
+                self.batch.values = None;
+            }
+            let wanted = left.min(BATCH_RECORDS);
+            left -= wanted;
+            match self.read(iterator, wanted) {
+                Ok(Some(Outcome::Progress(Progress::Exhausted))) => {
+                    // What is left of the batch is merged by the next call, where it cannot be now.
+                    return match self.merge_batch() {
+                        Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
+                            Ok(Outcome::Progress(Progress::OutOfMemory))
+                        }
+                        merged => merged.map(|()| Outcome::Progress(Progress::Exhausted)),
+                    };
+                }
+                Ok(Some(stopped)) => return Ok(stopped),
+                Ok(None) => {}
+                Err(error) => {
+                    // As if each record had been merged before the next one was asked for.
+                    self.merge_batch()?;
+                    return Err(error);
+                }
+            }
+        }
+    }
+
+    /// Reads up to `wanted` records into the batch, which is empty; what stopped it, if not that.
+    fn read<'py>(
+        &mut self,
+        iterator: &Bound<'py, PyAny>,
+        wanted: usize,
+    ) -> Result<Option<Outcome<'py>>> {
+        const WHAT: &str = "a batch of records";
+        try_grow(&mut self.batch.hashes, wanted, WHAT)?;
+        self.batch.keys.try_reserve(wanted)?;
+        for _ in 0..wanted {
+            let Some(record) = ffi::next(iterator)? else {
+                return Ok(Some(Outcome::Progress(Progress::Exhausted)));
+            };
+            let has_fit = if let Some(pair) = ffi::pair(&record) {
+                self.push(pair)?
+            } else {
+                let unpacked = unpack(&record)?;
+                let has_fit = self.push(pair_of(&unpacked)?)?;
+                if !has_fit {
+                    return Ok(Some(Outcome::Misfit(unpacked)));
+                }
+                has_fit
+            };
+            if !has_fit {
+                return Ok(Some(Outcome::Misfit(record)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Adds a record to the batch; `false` where it does not fit.
+    #[inline]
+    fn push(&mut self, pair: ffi::Pair<'_>) -> Result<bool> {
+        let batch = &mut self.batch;
+        if !typed::push_key(&mut batch.keys, pair.key)? {
+            batch.truncate(batch.len());
+            return Ok(false);
+        }
+        let has_fit = match &mut batch.values {
+            Some(values) => typed::push(values, pair.value)?,
+            none => match typed::column_for(pair.value) {
+                Some(mut values) if self.aggregate.accepts(batch.records, &values) => {
+                    let has_fit = typed::push(&mut values, pair.value)?;
+                    *none = Some(values);
+                    has_fit
+                }
+                _ => false,
+            },
+        };
+        if !has_fit {
+            batch.truncate(batch.len());
+            return Ok(false);
+        }
+        let hash = typed::hash_of(&batch.keys, pair.key)?;
+        self.map.prefetch(hash);
+        batch.hashes.push(hash);
+        Ok(true)
+    }
+
+    /// Merges the batch. Where memory is refused, it is as before.
+    fn merge_batch(&mut self) -> Result<()> {
+        let batch = &mut self.batch;
+        let records = batch.len();
+        let Some(values) = batch.values.as_mut().filter(|_| records > 0) else {
+            return Ok(());
+        };
+        self.map.make_room_for(records)?;
+        let keys = &mut self.map.keys_mut().0;
+        keys.try_reserve(records)?;
+        keys.try_reserve_texts(&batch.keys)?;
+        self.aggregate.try_reserve_like(values, records)?;
+        batch.rows.clear();
+        try_grow(&mut batch.rows, records, "a batch of records")?;
+        for hash in &batch.hashes {
+            if let Some(row) = self.map.first_row(*hash) {
+                self.map.keys().0.prefetch(row);
+                self.aggregate.prefetch(row);
+            }
+        }
+        for (row, hash) in batch.hashes.iter().enumerate() {
+            let probe = TypedProbe {
+                column: &batch.keys,
+                row,
+            };
+            let found = if let Some(found) = self.map.find(*hash, probe)? {
+                found
+            } else {
+                let add = |keys: &mut TypedKeys| keys.0.push_from(&batch.keys, row);
+                self.map.push(*hash, add)?;
+                self.map.len() - 1
+            };
+            // Rows are numbered in 32 bits.
+            batch.rows.extend(u32::try_from(found));
+        }
+        self.aggregate.merge(batch.records, &batch.rows, values)?;
+        batch.truncate(0);
+        Ok(())
+    }
+
+    /// Whether a record is left in the batch: one that there was no memory for.
+    pub fn is_pending(&self) -> bool {
+        self.batch.len() > 0
+    }
+
+    /// Puts all that it holds into `objects`, which is empty, by which it is merged from now on.
+    pub fn widen_into(&mut self, py: Python<'_>, objects: &mut ObjectTable) -> Result<()> {
+        for row in 0..self.rows() {
+            let (key, combiner) = self.record(py, row)?;
+            let hash = key_hash(key.as_borrowed())?;
+            objects.push(key.as_borrowed(), combiner.as_borrowed(), hash)?;
+        }
+        let batch = &self.batch;
+        for row in 0..batch.len() {
+            let Some(values) = &batch.values else { break };
+            let key = typed::get(py, &batch.keys, row)?;
+            let value = typed::get(py, values, row)?;
+            let pair = ffi::Pair {
+                key: key.as_borrowed(),
+                value: value.as_borrowed(),
+            };
+            objects.merge_pair(pair, batch.records)?;
+        }
+        Ok(())
+    }
+
+    /// The key and the combiner in `row`.
+    #[inline]
+    pub fn record<'py>(
+        &self,
+        py: Python<'py>,
+        row: usize,
+    ) -> Result<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
+        let key = typed::get(py, &self.map.keys().0, row)?;
+        Ok((key, typed::combiner(py, &self.aggregate, row)?))
+    }
+
+    /// Writes all rows as blocks, partition by partition.
+    pub fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
+        let mut encoder = BlockEncoder::new();
+        let row_bytes = self.heap_bytes() / self.rows().max(1);
+        let block_rows = (BLOCK_BYTES / row_bytes.max(1)).max(1);
+        for partition in 0..layout.partitions() {
+            for rows in layout.rows(partition).chunks(block_rows) {
+                let mut columns = Columns::new();
+                codec::encode(&self.map.keys().0.gather(rows)?, &mut columns)?;
+                match self.aggregate.gather(rows)? {
+                    Some(combiners) => codec::encode(&combiners, &mut columns)?,
+                    None => self.encode_objects(rows, &mut columns)?,
+                }
+                let rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+                writer.push(encoder.encode(rows, &columns)?, rows)?;
+            }
+            writer.end_partition();
+        }
+        Ok(())
+    }
+
+    fn encode_objects(&self, rows: &[u32], columns: &mut Columns) -> Result<()> {
+        Python::attach(|py| {
+            let mut combiners = Vec::new();
+            try_grow(&mut combiners, rows.len(), "the records of a block")?;
+            for &row in rows {
+                combiners.push(typed::combiner(py, &self.aggregate, row as usize)?);
+            }
+            ColumnEncoder::default().encode(py, &combiners, columns)
+        })
+    }
+
+    /// Merges the combiners of a block; `false` where they, or its keys, are of another kind than
+    /// the table's, and nothing was merged.
+    pub fn merge_block(&mut self, block: &Block, place: &dyn Fn() -> String) -> Result<bool> {
+        let parts = block
+            .columns
+            .iter()
+            .map(|(kind, range)| (*kind, block.payload.get(range.clone()).unwrap_or_default()));
+        let mut decoder = Decoder::new(parts, place);
+        let rows = block.rows as usize;
+        let Some(keys) = decoder.read(rows)? else {
+            return Ok(false);
+        };
+        let Some(combiners) = decoder.read(rows)? else {
+            return Ok(false);
+        };
+        self.merge_columns(keys, combiners)
+    }
+
+    /// Merges `rows` of another table; `false` as in [`merge_block`](Self::merge_block).
+    pub fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<bool> {
+        if rows.is_empty() {
+            return Ok(true);
+        }
+        let Some(combiners) = other.aggregate.gather(rows)? else {
+            return Ok(false);
+        };
+        self.merge_columns(other.map.keys().0.gather(rows)?, combiners)
+    }
+
+    fn merge_columns(&mut self, keys: TypedColumn, combiners: TypedColumn) -> Result<bool> {
+        if !keys.is_of_kind(&self.map.keys().0)
+            || !self.aggregate.accepts(Records::Combiners, &combiners)
+        {
+            return Ok(false);
+        }
+        let mut hashes = Vec::new();
+        Python::attach(|py| typed::hashes(py, &keys, &mut hashes))?;
+        let rows = std::mem::take(&mut self.batch.rows);
+        let batch = Batch {
+            records: Records::Combiners,
+            keys,
+            hashes,
+            values: Some(combiners),
+            rows,
+        };
+        let kept = std::mem::replace(&mut self.batch, batch);
+        for hash in &self.batch.hashes {
+            self.map.prefetch(*hash);
+        }
+        let merged = self.merge_batch();
+        self.batch = kept;
+        merged.map(|()| true)
+    }
+
+    /// Makes room for `rows` rows, where there is as much memory.
+    pub fn reserve(&mut self, rows: usize) {
+        self.map.reserve(rows);
+    }
+
+    /// Forgets everything and keeps the memory for as much again.
+    pub fn reset(&mut self) {
+        self.map.reset();
+        self.aggregate.reset();
+        self.batch.truncate(0);
+    }
+
+    /// Forgets what is merged and frees its memory.
+    pub fn clear(&mut self) {
+        self.map.clear();
+        self.aggregate.clear();
+    }
+}
