@@ -16,6 +16,8 @@ import numpy  # noqa: F401  its threads start here, before any test counts threa
 import pytest
 from hypothesis import HealthCheck, settings
 
+import ferroshuffle.native  # noqa: F401  its constants live from here on, before any test counts
+
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("fast", max_examples=150, **_COMMON)
 settings.register_profile("slow", max_examples=600, **_COMMON)

@@ -22,8 +22,10 @@ struct State {
     table: ExternalTable<Table>,
     policy: SpillPolicy,
     is_drained: bool,
-    /// The functions have been read, or are not to be: nothing is left to become typed.
-    is_read: bool,
+    /// Groups are of objects.
+    is_grouping: bool,
+    /// The functions that were read, since when there is nothing left to become typed.
+    read: Option<[Py<PyAny>; 3]>,
 }
 
 /// Merges records into a table that spills.
@@ -96,7 +98,7 @@ impl Merger {
             state.is_drained = false;
             Ok(())
         })?;
-        let mut until_typed = self.records_until_typed(py)?;
+        let mut until_typed = self.records_until_typed(agg)?;
         let mut spilled_for_room = false;
         loop {
             let records = interval.records().min(until_typed.unwrap_or(usize::MAX));
@@ -142,10 +144,27 @@ impl Merger {
     /// How many more records are merged by the functions before they are read to find out what
     /// they compute: reading them takes as long as calling them some thousand times. `None` where
     /// that was done, or is not to be.
-    fn records_until_typed(&self, py: Python<'_>) -> Result<Option<usize>> {
-        let is_read = self.with_state(py, |state| Ok(state.is_read))?;
-        if is_read {
+    fn records_until_typed(&self, agg: &Bound<'_, PyAny>) -> Result<Option<usize>> {
+        let py = agg.py();
+        let is_grouping = self.with_state(py, |state| Ok(state.is_grouping))?;
+        if is_grouping {
             return Ok(None);
+        }
+        let read = self.with_state(py, |state| Ok(state.read.take()))?;
+        if let Some(read) = read {
+            let is_same = functions_of(agg)?
+                .iter()
+                .zip(&read)
+                .all(|(now, read)| now.is(read));
+            if is_same {
+                self.with_state(py, |state| {
+                    state.read = Some(read);
+                    Ok(())
+                })?;
+                return Ok(None);
+            }
+            // Others are in their place: they are called, until they are read in their turn.
+            self.with_state(py, |state| state.table.table.widen(py))?;
         }
         let module = py.import("ferroshuffle.shuffle")?;
         Ok(module.getattr("_records_before_typed")?.extract()?)
@@ -154,15 +173,22 @@ impl Merger {
     /// Reads the functions, and goes on with typed columns where they allow that.
     fn narrow(&self, agg: &Bound<'_, PyAny>) -> Result<()> {
         let py = agg.py();
+        let functions = functions_of(agg)?;
+        let plan = plan_of(agg)?;
         self.with_state(py, |state| {
-            state.is_read = true;
-            Ok(())
-        })?;
-        if let Some(plan) = plan_of(agg)? {
-            self.with_state(py, |state| state.table.table.narrow(py, plan))?;
-        }
-        Ok(())
+            state.read = Some(functions);
+            plan.map_or(Ok(()), |plan| state.table.table.narrow(py, plan))
+        })
     }
+}
+
+fn functions_of(agg: &Bound<'_, PyAny>) -> PyResult<[Py<PyAny>; 3]> {
+    let function = |name| agg.getattr(name).map(Bound::unbind);
+    Ok([
+        function("createCombiner")?,
+        function("mergeValue")?,
+        function("mergeCombiners")?,
+    ])
 }
 
 #[cold]
@@ -190,7 +216,8 @@ impl Merger {
                 table,
                 policy,
                 is_drained: false,
-                is_read: is_grouping,
+                is_grouping,
+                read: None,
             })),
         }
     }
@@ -301,7 +328,11 @@ impl Merger {
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         // While the state is away its references count as held from outside, which is safe.
         self.state
-            .see_in_traverse(|state| state.table.table.traverse(&visit))
+            .see_in_traverse(|state| {
+                let read = state.read.iter().flatten();
+                read.into_iter().try_for_each(|each| visit.call(each))?;
+                state.table.table.traverse(&visit)
+            })
             .unwrap_or(Ok(()))
     }
 

@@ -58,7 +58,8 @@ impl Table {
         Ok(())
     }
 
-    fn widen(&mut self, py: Python<'_>) -> Result<()> {
+    /// Puts what is typed into a table of objects.
+    pub fn widen(&mut self, py: Python<'_>) -> Result<()> {
         if let Some(typed) = &mut self.typed {
             typed.widen_into(py, &mut self.objects)?;
             self.typed = None;
