@@ -3,6 +3,8 @@
 //! They are here for speed: what pyo3 offers safely for the same purpose costs a check, an
 //! allocation or a second call for every record.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
@@ -263,10 +265,65 @@ pub fn is_less(a: Borrowed<'_, '_, PyAny>, b: Borrowed<'_, '_, PyAny>) -> PyResu
 #[inline]
 pub fn as_i64(object: Borrowed<'_, '_, PyAny>) -> Option<i64> {
     object.cast_exact::<PyInt>().ok()?;
+    if let Some(value) = short_int(object) {
+        return Some(value);
+    }
     let mut overflow = 0;
     // SAFETY: it is an `int`, for which the call cannot raise; `overflow` is ours.
     let value = unsafe { ffi::PyLong_AsLongLongAndOverflow(object.as_ptr(), &raw mut overflow) };
     (overflow == 0).then_some(value)
+}
+
+/// Bits in a digit of an `int`, but for odd builds of the interpreter.
+const DIGIT_BITS: u32 = 30;
+
+/// Whether this interpreter's are as many.
+static HAS_USUAL_DIGITS: AtomicBool = AtomicBool::new(false);
+
+/// Finds out how this interpreter stores an `int`. To be called when the module is made.
+pub fn look_at_ints(py: Python<'_>) -> PyResult<()> {
+    let info = py.import("sys")?.getattr("int_info")?;
+    let bits: u32 = info.getattr("bits_per_digit")?.extract()?;
+    HAS_USUAL_DIGITS.store(bits == DIGIT_BITS, Ordering::Relaxed);
+    Ok(())
+}
+
+/// The head of an `int`, and the first of its digits.
+#[repr(C)]
+struct Int {
+    #[cfg(not(Py_3_12))]
+    base: ffi::PyVarObject,
+    #[cfg(Py_3_12)]
+    base: ffi::PyObject,
+    /// The sign, then the number of digits.
+    #[cfg(Py_3_12)]
+    tag: usize,
+    digit: u32,
+}
+
+/// The value of an `int` of at most two digits, as most are.
+#[inline]
+fn short_int(int: Borrowed<'_, '_, PyAny>) -> Option<i64> {
+    if !HAS_USUAL_DIGITS.load(Ordering::Relaxed) {
+        return None;
+    }
+    // SAFETY: the caller checked that it is an `int`, of which this is the layout; a digit is read
+    // where the number of digits says that it is there. The digits of an `int` never change.
+    unsafe {
+        let int = int.as_ptr().cast::<Int>();
+        #[cfg(not(Py_3_12))]
+        let (digits, is_negative) = ((*int).base.ob_size.unsigned_abs(), (*int).base.ob_size < 0);
+        #[cfg(Py_3_12)]
+        let (digits, is_negative) = ((*int).tag >> 3, (*int).tag & 3 == 2);
+        let digit = &raw const (*int).digit;
+        let value = match digits {
+            0 => 0,
+            1 => i64::from(*digit),
+            2 => i64::from(*digit) | i64::from(*digit.add(1)) << DIGIT_BITS,
+            _ => return None,
+        };
+        Some(if is_negative { -value } else { value })
+    }
 }
 
 /// A new `int`.

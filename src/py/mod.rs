@@ -43,6 +43,7 @@ fn resident_bytes() -> u64 {
 // The hot loops hold the GIL and count on it; a free-threaded interpreter turns it on for us.
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    ffi::look_at_ints(module.py())?;
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add(
         "CorruptBlockError",
