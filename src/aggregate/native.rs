@@ -349,13 +349,19 @@ impl Source {
         }
     }
 
+    /// How far on the operand of the next record is.
+    #[inline]
+    fn stride(&self) -> usize {
+        match self {
+            Self::Value(_) => 1,
+            Self::Constant(_) => 0,
+        }
+    }
+
     /// The row of the operand for record `at`.
     #[inline]
     fn row(&self, at: usize) -> usize {
-        match self {
-            Self::Value(_) => at,
-            Self::Constant(_) => 0,
-        }
+        at * self.stride()
     }
 }
 
@@ -464,22 +470,23 @@ impl StateColumn {
         (operand, added): (&Source, &TypedColumn),
         rows: &[u32],
     ) {
+        let (created_by, added_by) = (create.stride(), operand.stride());
         match (&mut self.column, created, added) {
             (TypedColumn::Int(sums), TypedColumn::Int(created), TypedColumn::Int(added)) => {
-                let pairs = cells(create, created).zip(cells(operand, added));
-                for (&row, (created, added)) in rows.iter().zip(pairs) {
-                    match sums.get_mut(row as usize) {
-                        Some(sum) => add_int(sum, &mut self.carries, row as usize, added),
-                        None => sums.push(created),
+                for (at, &row) in rows.iter().enumerate() {
+                    match (sums.get_mut(row as usize), added.get(at * added_by)) {
+                        (Some(sum), Some(&added)) => {
+                            add_int(sum, &mut self.carries, row as usize, added);
+                        }
+                        _ => sums.extend(created.get(at * created_by)),
                     }
                 }
             }
             (TypedColumn::Float(sums), TypedColumn::Float(created), TypedColumn::Float(added)) => {
-                let pairs = cells(create, created).zip(cells(operand, added));
-                for (&row, (created, added)) in rows.iter().zip(pairs) {
-                    match sums.get_mut(row as usize) {
-                        Some(sum) => *sum += added,
-                        None => sums.push(created),
+                for (at, &row) in rows.iter().enumerate() {
+                    match (sums.get_mut(row as usize), added.get(at * added_by)) {
+                        (Some(sum), Some(added)) => *sum += added,
+                        _ => sums.extend(created.get(at * created_by)),
                     }
                 }
             }
@@ -531,15 +538,6 @@ impl StateColumn {
             self.column.replace_from(row, column, value.row(at));
         }
     }
-}
-
-/// The cells that a source gives, record after record.
-#[inline]
-fn cells<'a, T: Copy>(source: &Source, column: &'a [T]) -> impl Iterator<Item = T> + 'a {
-    let is_constant = matches!(source, Source::Constant(_));
-    let constant = column.first().copied().filter(|_| is_constant);
-    let varying = if is_constant { &[] } else { column };
-    constant.into_iter().cycle().chain(varying.iter().copied())
 }
 
 #[inline]
