@@ -124,14 +124,18 @@ impl Index {
         }
     }
 
+    fn slots_for(rows: usize) -> usize {
+        (rows.saturating_mul(10) / FULL_TENTHS + 1)
+            .next_power_of_two()
+            .max(FEWEST_SLOTS)
+    }
+
     /// Makes room for `rows` rows; `hash_of` tells the hash of one it has.
     fn reserve(&mut self, rows: usize, hash_of: impl Fn(usize) -> Option<u64>) -> Result<()> {
         if rows * 10 <= self.slots.len() * FULL_TENTHS {
             return Ok(());
         }
-        let slots = (rows * 10 / FULL_TENTHS + 1)
-            .next_power_of_two()
-            .max(FEWEST_SLOTS);
+        let slots = Self::slots_for(rows);
         let mut larger = Self {
             slots: try_with_capacity(slots, WHAT)?,
             len: 0,
@@ -259,6 +263,17 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
             try_grow(&mut self.hashes, more, WHAT)?;
         }
         Ok(())
+    }
+
+    /// Bytes that the index grows by, all at once, when so many keys are added; 0 where it has
+    /// room for them.
+    pub fn growth_for(&self, keys: usize) -> usize {
+        let slots = Index::slots_for(self.len().saturating_add(keys));
+        if slots > self.index.slots.len() {
+            slots * size_of::<Slot>()
+        } else {
+            0
+        }
     }
 
     /// Makes room for `rows` keys in all, where there is as much memory.

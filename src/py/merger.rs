@@ -106,9 +106,15 @@ impl Merger {
                 let progress = state.table.table.merge(&iterator, kind, records)?;
                 let resident = memory::resident_bytes();
                 interval.checked(resident, &state.policy);
-                let own = state.table.table.heap_bytes() as u64;
-                let is_due = !state.table.table.is_empty() && state.policy.is_due(resident, own);
-                Ok((progress, is_due))
+                let table = &state.table.table;
+                // What would go over the limit is not grown, where more is to come.
+                let growth = match progress {
+                    Progress::Exhausted => 0,
+                    _ => table.growth_for(interval.records()) as u64,
+                };
+                let own = table.heap_bytes() as u64;
+                let is_due = state.policy.is_due(resident + growth, own + growth);
+                Ok((progress, is_due && !table.is_empty()))
             })?;
             let wants_room = progress == Progress::OutOfMemory;
             if wants_room && (spilled_for_room || !can_spill) {

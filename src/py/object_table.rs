@@ -348,6 +348,11 @@ impl ObjectTable {
         self.map.len()
     }
 
+    /// Bytes that the table grows by, all at once, when so many keys come.
+    pub fn growth_for(&self, keys: usize) -> usize {
+        self.map.growth_for(keys)
+    }
+
     /// The bits of the hash of the key in `row`.
     pub fn hash(&self, row: usize) -> u64 {
         self.map.hash(row).unwrap_or(0)

@@ -88,6 +88,14 @@ impl Table {
         Ok(Progress::Checkpoint)
     }
 
+    /// Bytes that the table grows by, all at once, when so many keys come.
+    pub fn growth_for(&self, keys: usize) -> usize {
+        match &self.typed {
+            Some(typed) => typed.growth_for(keys),
+            None => self.objects.growth_for(keys),
+        }
+    }
+
     /// The key and the combiner in `row`, which stay there.
     #[inline]
     pub fn row(&self, py: Python<'_>, row: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {

@@ -144,6 +144,11 @@ impl TypedTable {
         self.map.heap_bytes() + self.aggregate.heap_bytes()
     }
 
+    /// Bytes that the table grows by, all at once, when so many keys come.
+    pub fn growth_for(&self, keys: usize) -> usize {
+        self.map.growth_for(keys)
+    }
+
     /// Merges up to `records` records of `iterator`.
     pub fn merge<'py>(
         &mut self,
