@@ -3,9 +3,10 @@
 The engine knows numbers, texts and tuples of these. What it is told here is a tree of tuples:
 
 - a combiner is ``("state", create, first, merge_value, merge_combiners)`` or ``("fields", [...])``;
-- an operand is ``("value", path)``, a path of tuple indices into the value, or
-  ``("constant", object)``;
-- a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)`` or
+- an operand is ``("value", path)``, a path of tuple indices into the value,
+  ``("constant", object)``, or ``("list", [operands])``, a new list of those;
+- a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)`` and
+  ``("add in front", operand)`` for ``+``, ``("extend", operand)`` for making a list longer, or
   ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the field.
 """
 
@@ -24,20 +25,22 @@ from ferroshuffle.aggregate import (
     Step,
     Take,
 )
-from ferroshuffle.expression import Argument, Constant, Expression, Item, Operation
+from ferroshuffle.expression import Argument, Build, Constant, Expression, Item, Operation
 from ferroshuffle.recognize import NotRecognized, recognize
 
 _COMPARISONS = frozenset({"<", "<=", ">", ">="})
 
 Path = list[int]
 Size = tuple[Path, int]
+Plan = tuple[Any, list[Size], list[Size], bool]
 
 
-def plan(aggregator: Any) -> tuple[Any, list[Size], list[Size]] | None:
+def plan(aggregator: Any) -> Plan | None:
     """Return the plan of an `Aggregator`, or None where its functions are to be called.
 
     With the combiner come the places in a value, and in a combiner that is merged into another,
-    where there has to be a tuple of so many items, or the plan does not hold.
+    where there has to be a tuple of so many items, or the plan does not hold; and whether it holds
+    where there are lists in either.
     """
     try:
         return _lowered(aggregator)
@@ -49,14 +52,19 @@ class _NoNativeForm(Exception):
     """The aggregate is one, but not of those that the engine computes."""
 
 
-def _lowered(aggregator: Any) -> tuple[Any, list[Size], list[Size]]:
+def _lowered(aggregator: Any) -> Plan:
     names = ("createCombiner", "mergeValue", "mergeCombiners")
     functions = (getattr(aggregator, name) for name in names)
     # Our aggregators hold their functions within a guard.
     aggregate = recognize(*(getattr(each, "__wrapped__", each) for each in functions))
     of_values, of_combiners = _Lowering(), _Lowering()
     combiner = _combiner(aggregate.combiner, of_values, of_combiners)
-    return combiner, of_values.sizes, of_combiners.sizes
+    holds_for_lists = not (
+        aggregate.changes_values
+        or aggregate.is_for_constant_values
+        or aggregate.is_for_constant_combiners
+    )
+    return combiner, of_values.sizes, of_combiners.sizes, holds_for_lists
 
 
 def _combiner(whole: State | Fields, of_values: _Lowering, of_combiners: _Lowering) -> Any:
@@ -87,6 +95,8 @@ class _Lowering:
     def operand(self, expression: Expression) -> tuple[str, Any]:
         if isinstance(expression, Constant):
             return "constant", expression.value
+        if isinstance(expression, Build) and expression.kind == "list":
+            return "list", [self.operand(item) for item in expression.items]
         return "value", _path(VALUE, expression, self.sizes)
 
     def step(self, step: Step) -> tuple[Any, ...]:
@@ -94,9 +104,8 @@ class _Lowering:
             return ("keep",)
         if isinstance(step, Take):
             return "take", self.operand(step.value)
-        # Which side is which makes no difference to a sum of numbers.
-        if isinstance(step, Fold) and step.operator == "+":
-            return "add", self.operand(step.value)
+        if isinstance(step, Fold):
+            return self._fold(step)
         if isinstance(step, Choose) and isinstance(step.test, Operation):
             operator, operands = step.test.operator, step.test.operands
             if operator in _COMPARISONS and len(operands) == 2:
@@ -104,6 +113,14 @@ class _Lowering:
                 compared = self.operand(operands[1])
                 return "choose", path, operator, compared, step.keeps, self.operand(step.value)
         raise _NoNativeForm
+
+    def _fold(self, step: Fold) -> tuple[Any, ...]:
+        if step.operator == "+":
+            return "add in front" if step.is_swapped else "add", self.operand(step.value)
+        if step.is_swapped or step.operator not in {"append", "extend"}:
+            raise _NoNativeForm
+        operand = self.operand(step.value)
+        return "extend", ("list", [operand]) if step.operator == "append" else operand
 
 
 def _path(root: Argument, expression: Expression, sizes: list[Size] | None) -> Path:

@@ -7,6 +7,7 @@ use crate::error::Result;
 
 #[cfg(feature = "python")]
 pub mod callback;
+pub mod collect;
 pub mod native;
 
 /// Which of an aggregate's functions records go through.

@@ -8,7 +8,8 @@
 use std::collections::HashMap;
 
 use super::Records;
-use crate::column::typed::TypedColumn;
+use super::collect::Collected;
+use crate::column::typed::{Lists, TypedColumn};
 use crate::error::Result;
 
 /// Where a step takes its operand from.
@@ -18,6 +19,8 @@ pub enum Source {
     Value(Vec<usize>),
     /// The same each time: a column of one row.
     Constant(TypedColumn),
+    /// A new list of these, which are no lists of that sort.
+    List(Vec<Source>),
 }
 
 /// How two numbers or texts are compared.
@@ -40,8 +43,12 @@ pub enum Step {
     Keep,
     /// It becomes the operand.
     Take(Source),
-    /// The operand is added to it.
+    /// The operand is added to it: a number to a number, a list to the end of a list.
     Add(Source),
+    /// It is a list, which is made longer by the operand.
+    Extend(Source),
+    /// The operand is added in front: a number only, where that is the same.
+    AddInFront(Source),
     /// It stays if `field[at] comparison operand` is as `keeps` says, and becomes `value` if not.
     Choose {
         /// What of the field is compared.
@@ -88,26 +95,45 @@ pub struct Plan {
     pub value_sizes: Vec<(Vec<usize>, usize)>,
     /// The same in a combiner that is merged into another.
     pub combiner_sizes: Vec<(Vec<usize>, usize)>,
+    /// Whether it holds for values and combiners in which there are lists.
+    pub holds_for_lists: bool,
 }
 
 /// Combiners as typed columns, made and merged by a [`Plan`].
 pub struct NativeAggregate {
     plan: Plan,
+    /// Most items that a record makes a list longer by, of which it is not a list itself.
+    most_added: usize,
     /// One for each state of the plan, in the order of its fields. None before the first batch.
     states: Vec<StateColumn>,
 }
 
 /// The states of one field, by row.
-struct StateColumn {
-    column: TypedColumn,
-    /// Sums of ints that are not within 64 bits: how many times 2**64 is to be added to the row.
-    carries: HashMap<usize, i64>,
+enum StateColumn {
+    /// Each in its row.
+    Cells {
+        column: TypedColumn,
+        /// Sums of ints that are not within 64 bits: how many times 2**64 is to be added to the
+        /// row.
+        carries: HashMap<usize, i64>,
+    },
+    /// Lists.
+    Lists(Collected),
+}
+
+/// A state as it is read.
+pub enum Cell<'a> {
+    /// A row of a column, and how many times 2**64 is to be added to the int in it.
+    Of(&'a TypedColumn, i64),
+    /// A list: those rows of a column.
+    List(&'a TypedColumn, &'a [u32]),
 }
 
 impl NativeAggregate {
     /// With no row yet.
     pub fn new(plan: Plan) -> Self {
         Self {
+            most_added: plan.shape.most_added(),
             plan,
             states: Vec::new(),
         }
@@ -133,6 +159,9 @@ impl NativeAggregate {
             return false;
         }
         let mut kinds = Vec::new();
+        if !self.plan.holds_for_lists && values.has_lists() {
+            return false;
+        }
         let is_known = match records {
             Records::Values => created(&self.plan.shape, values, &mut kinds),
             Records::Combiners => adopted(&self.plan.shape, values, &mut kinds),
@@ -147,26 +176,14 @@ impl NativeAggregate {
             return true;
         }
         let mut states = self.states.iter().zip(&kinds).zip(steps);
-        states.all(|((state, kind), step)| {
-            let is_whole = state.carries.is_empty() || matches!(step, Step::Keep | Step::Add(_));
-            is_whole && state.column.is_of_kind(kind)
-        })
+        states.all(|((state, kind), step)| state.takes(kind, step))
     }
 
-    /// Makes room for `more` rows.
-    pub fn try_reserve(&mut self, more: usize) -> Result<()> {
+    /// Makes room for `rows` records of `values`.
+    pub fn try_reserve(&mut self, values: &TypedColumn, rows: usize) -> Result<()> {
         self.states
             .iter_mut()
-            .try_for_each(|state| state.column.try_reserve(more))
-    }
-
-    /// Makes room for `rows` more rows that start as `values` do.
-    pub fn try_reserve_like(&mut self, values: &TypedColumn, rows: usize) -> Result<()> {
-        self.try_reserve(rows)?;
-        // Where texts are kept, they are whole columns of the values.
-        self.states
-            .iter_mut()
-            .try_for_each(|state| state.column.try_reserve_texts(values))
+            .try_for_each(|state| state.try_reserve(values, rows, self.most_added))
     }
 
     /// Merges `values`, each into the state in the row that `rows` names beside it. A row that
@@ -175,23 +192,37 @@ impl NativeAggregate {
     /// To be called after [`accepts`](Self::accepts) and [`try_reserve`](Self::try_reserve).
     pub fn merge(&mut self, records: Records, rows: &[u32], values: &TypedColumn) -> Result<()> {
         let mut states = self.states.iter_mut();
-        merge_shape(&self.plan.shape, &mut states, records, rows, values, &mut Vec::new())
+        let mut path = Vec::new();
+        merge_shape(&self.plan.shape, &mut states, records, rows, values, &mut path)
     }
 
     /// The combiners in `rows`; `None` where one of them is beyond any typed column.
     pub fn gather(&self, rows: &[u32]) -> Result<Option<TypedColumn>> {
-        let has_carry = |state: &StateColumn| {
-            !state.carries.is_empty()
-                && rows.iter().any(|row| state.carries.contains_key(&(*row as usize)))
-        };
-        if self.states.iter().any(has_carry) {
-            return Ok(None);
-        }
         let mut gathered = Vec::new();
         for state in &self.states {
-            gathered.push(state.column.gather(rows)?);
+            let Some(column) = state.gather(rows)? else {
+                return Ok(None);
+            };
+            gathered.push(column);
         }
         Ok(Some(shaped(&self.plan.shape, &mut gathered.into_iter())))
+    }
+
+    /// The lists, where combiners are nothing else.
+    pub fn lists(&self) -> Option<&Collected> {
+        match (&self.plan.shape, self.states.as_slice()) {
+            (Shape::State(_), [StateColumn::Lists(lists)]) => Some(lists),
+            _ => None,
+        }
+    }
+
+    /// Items of all lists in `row`.
+    pub fn items(&self, row: usize) -> usize {
+        let of_state = |state: &StateColumn| match state {
+            StateColumn::Cells { .. } => 0,
+            StateColumn::Lists(lists) => lists.count(row),
+        };
+        self.states.iter().map(of_state).sum()
     }
 
     /// How combiners are made up.
@@ -199,47 +230,58 @@ impl NativeAggregate {
         &self.plan.shape
     }
 
-    /// The column of the state with that number, and what is to be added to the int in `row`, in
-    /// units of 2**64.
+    /// The state with that number, in `row`.
     #[inline]
-    pub fn state(&self, number: usize, row: usize) -> Option<(&TypedColumn, i64)> {
-        let state = self.states.get(number)?;
-        let carry = if state.carries.is_empty() {
-            0
-        } else {
-            state.carries.get(&row).copied().unwrap_or(0)
-        };
-        Some((&state.column, carry))
+    pub fn state(&self, number: usize, row: usize) -> Result<Option<Cell<'_>>> {
+        Ok(match self.states.get(number) {
+            None => None,
+            Some(StateColumn::Cells { column, carries }) => {
+                let carry = if carries.is_empty() {
+                    None
+                } else {
+                    carries.get(&row)
+                };
+                Some(Cell::Of(column, carry.copied().unwrap_or(0)))
+            }
+            Some(StateColumn::Lists(lists)) => {
+                Some(Cell::List(lists.items(), lists.list(row)?))
+            }
+        })
     }
 
     /// Asks memory for the states in `row`, which are needed soon.
     #[inline]
     pub fn prefetch(&self, row: usize) {
         for state in &self.states {
-            state.column.prefetch(row);
+            match state {
+                StateColumn::Cells { column, .. } => column.prefetch(row),
+                StateColumn::Lists(lists) => lists.prefetch(row),
+            }
         }
     }
 
     /// Bytes allocated for the states.
     pub fn heap_bytes(&self) -> usize {
-        let of_state = |state: &StateColumn| {
-            state.column.heap_bytes() + state.carries.capacity() * size_of::<(usize, i64)>()
-        };
-        self.states.iter().map(of_state).sum()
+        self.states.iter().map(StateColumn::heap_bytes).sum()
     }
 
     /// Forgets all rows and keeps their memory, and their kinds.
     pub fn reset(&mut self) {
         for state in &mut self.states {
-            state.column.truncate(0);
-            state.carries.clear();
+            match state {
+                StateColumn::Cells { column, carries } => {
+                    column.truncate(0);
+                    carries.clear();
+                }
+                StateColumn::Lists(lists) => lists.reset(),
+            }
         }
     }
 
     /// Forgets all rows and gives their memory back; keeps their kinds.
     pub fn clear(&mut self) {
         for state in &mut self.states {
-            *state = StateColumn::like(&state.column);
+            *state = state.fresh();
         }
     }
 }
@@ -247,10 +289,10 @@ impl NativeAggregate {
 /// The kinds of the states that are created from values of the kind of `values`.
 fn created(shape: &Shape, values: &TypedColumn, kinds: &mut Vec<TypedColumn>) -> bool {
     match shape {
-        Shape::State(state) => match state.create.column(values) {
-            Some(column) => {
-                let is_exact = state.first.is_exact(column, values);
-                kinds.push(column.fresh());
+        Shape::State(state) => match state.kind(values) {
+            Some(kind) => {
+                let is_exact = state.first.is_exact(&kind, values);
+                kinds.push(kind);
                 is_exact
             }
             None => false,
@@ -330,7 +372,50 @@ fn merge_shape<'a>(
     }
 }
 
+impl Shape {
+    fn most_added(&self) -> usize {
+        match self {
+            Self::Fields(fields) => fields.iter().map(Self::most_added).max().unwrap_or(0),
+            Self::State(state) => {
+                let of_step = |step: &Step| match step {
+                    Step::Add(Source::List(items)) | Step::Extend(Source::List(items)) => items.len(),
+                    _ => 0,
+                };
+                let created = match &state.create {
+                    Source::List(items) => items.len(),
+                    _ => 0,
+                };
+                let later = of_step(&state.merge_value).max(of_step(&state.merge_combiner));
+                later.max(created + of_step(&state.first))
+            }
+        }
+    }
+}
+
 impl State {
+    /// An empty column of what values of the kind of `values` are created as.
+    fn kind(&self, values: &TypedColumn) -> Option<TypedColumn> {
+        let Source::List(items) = &self.create else {
+            return self.create.column(values).map(TypedColumn::fresh);
+        };
+        // An empty list is of what is put into it first.
+        let item = match (items.first(), &self.first) {
+            (Some(item), _) => item.column(values)?,
+            (None, Step::Add(Source::List(added)) | Step::Extend(Source::List(added))) => {
+                added.first()?.column(values)?
+            }
+            (None, Step::Add(added) | Step::Extend(added)) => match added.column(values)? {
+                TypedColumn::List(lists) => &lists.items,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let mut items = items.iter().map(|item| item.column(values));
+        items
+            .all(|column| column.is_some_and(|column| column.is_of_kind(item)))
+            .then(|| TypedColumn::List(Lists::of(item)))
+    }
+
     fn step(&self, records: Records) -> &Step {
         match records {
             Records::Values => &self.merge_value,
@@ -346,6 +431,7 @@ impl Source {
         match self {
             Self::Value(path) => values.at(path),
             Self::Constant(column) => Some(column),
+            Self::List(_) => None,
         }
     }
 
@@ -354,7 +440,7 @@ impl Source {
     fn stride(&self) -> usize {
         match self {
             Self::Value(_) => 1,
-            Self::Constant(_) => 0,
+            Self::Constant(_) | Self::List(_) => 0,
         }
     }
 
@@ -376,8 +462,21 @@ impl Step {
         match self {
             Self::Keep => true,
             Self::Take(value) => is_of_kind(value),
-            Self::Add(operand) => {
-                matches!(state, TypedColumn::Int(_) | TypedColumn::Float(_)) && is_of_kind(operand)
+            Self::Add(operand) | Self::AddInFront(operand) => match (state, operand) {
+                (TypedColumn::Int(_) | TypedColumn::Float(_), operand) => is_of_kind(operand),
+                (TypedColumn::List(_), _) if matches!(self, Self::AddInFront(_)) => false,
+                (TypedColumn::List(lists), Source::List(items)) => items.iter().all(|item| {
+                    let column = item.column(values);
+                    column.is_some_and(|column| column.is_of_kind(&lists.items))
+                }),
+                (TypedColumn::List(_), operand) => {
+                    operand.column(values).is_some_and(|added| added.is_of_kind(state))
+                }
+                _ => false,
+            },
+            Self::Extend(operand) => {
+                matches!(state, TypedColumn::List(_))
+                    && Self::Add(operand.clone()).is_exact(state, values)
             }
             Self::Choose {
                 at, operand, value, ..
@@ -426,13 +525,154 @@ impl Comparison {
 }
 
 impl StateColumn {
-    fn like(column: &TypedColumn) -> Self {
-        Self {
-            column: column.fresh(),
-            carries: HashMap::new(),
+    fn like(kind: &TypedColumn) -> Self {
+        match kind {
+            TypedColumn::List(lists) => Self::Lists(Collected::of(&lists.items)),
+            column => Self::Cells {
+                column: column.fresh(),
+                carries: HashMap::new(),
+            },
         }
     }
 
+    fn fresh(&self) -> Self {
+        match self {
+            Self::Cells { column, .. } => Self::like(column),
+            Self::Lists(lists) => Self::Lists(Collected::of(lists.items())),
+        }
+    }
+
+    /// Whether it is of that kind, and as it is now the step can be done on it.
+    fn takes(&self, kind: &TypedColumn, step: &Step) -> bool {
+        match (self, kind) {
+            (Self::Lists(lists), TypedColumn::List(kind)) => lists.items().is_of_kind(&kind.items),
+            (Self::Cells { column, carries }, kind) => {
+                let is_whole = carries.is_empty()
+                    || matches!(step, Step::Keep | Step::Add(_) | Step::AddInFront(_));
+                is_whole && column.is_of_kind(kind)
+            }
+            _ => false,
+        }
+    }
+
+    fn try_reserve(&mut self, values: &TypedColumn, rows: usize, most_added: usize) -> Result<()> {
+        match self {
+            Self::Cells { column, .. } => {
+                column.try_reserve(rows)?;
+                column.try_reserve_within(values)
+            }
+            Self::Lists(lists) => {
+                let added = rows.saturating_mul(most_added);
+                lists.try_reserve(rows, added.saturating_add(values.most_items()))?;
+                lists.try_reserve_within(values)
+            }
+        }
+    }
+
+    fn gather(&self, rows: &[u32]) -> Result<Option<TypedColumn>> {
+        match self {
+            Self::Cells { column, carries } => {
+                let has_carry = |row: &u32| carries.contains_key(&(*row as usize));
+                if !carries.is_empty() && rows.iter().any(has_carry) {
+                    return Ok(None);
+                }
+                column.gather(rows).map(Some)
+            }
+            Self::Lists(lists) => Ok(Some(TypedColumn::List(lists.gather(rows)?))),
+        }
+    }
+
+    fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Cells { column, carries } => {
+                column.heap_bytes() + carries.capacity() * size_of::<(usize, i64)>()
+            }
+            Self::Lists(lists) => lists.heap_bytes(),
+        }
+    }
+
+    /// A row that is new starts as `start` says: as the operand, on which the first step is done.
+    fn merge(
+        &mut self,
+        start: (&Source, &Step),
+        step: &Step,
+        rows: &[u32],
+        values: &TypedColumn,
+    ) -> Result<()> {
+        match self {
+            Self::Cells { column, carries } => {
+                let mut cells = Cells { column, carries };
+                cells.merge(start, step, rows, values)
+            }
+            Self::Lists(lists) => collect(lists, start, step, rows, values),
+        }
+    }
+}
+
+/// Merges lists, as [`StateColumn::merge`] says.
+fn collect(
+    lists: &mut Collected,
+    (create, first): (&Source, &Step),
+    step: &Step,
+    rows: &[u32],
+    values: &TypedColumn,
+) -> Result<()> {
+    // One item a record, whether the list is new or not, as where groups are made.
+    if let (
+        Source::List(created),
+        Step::Keep,
+        Step::Add(Source::List(added)) | Step::Extend(Source::List(added)),
+    ) = (create, first, step)
+        && let ([Source::Value(created)], [Source::Value(added)]) =
+            (created.as_slice(), added.as_slice())
+        && created == added
+        && let Some(column) = values.at(added)
+    {
+        return lists.append_each(rows, column);
+    }
+    for (at, &row) in rows.iter().enumerate() {
+        let step = if (row as usize) < lists.len() {
+            step
+        } else {
+            lists.push_list()?;
+            extend(lists, row, create, at, values)?;
+            first
+        };
+        if let Step::Add(added) | Step::Extend(added) = step {
+            extend(lists, row, added, at, values)?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes the list in `row` longer by the operand of record `at`.
+fn extend(
+    lists: &mut Collected,
+    row: u32,
+    operand: &Source,
+    at: usize,
+    values: &TypedColumn,
+) -> Result<()> {
+    if let Source::List(items) = operand {
+        for item in items {
+            if let Some(column) = item.column(values) {
+                let from = item.row(at);
+                lists.extend(row, column, from..from + 1)?;
+            }
+        }
+    } else if let Some(TypedColumn::List(from)) = operand.column(values) {
+        lists.extend(row, &from.items, from.range(operand.row(at)))?;
+    }
+    Ok(())
+}
+
+/// What [`StateColumn::Cells`] has, while records are merged.
+struct Cells<'a> {
+    column: &'a mut TypedColumn,
+    carries: &'a mut HashMap<usize, i64>,
+}
+
+impl Cells<'_> {
     /// A row that is new starts as `start` says: as the operand, on which the first step is done.
     fn merge(
         &mut self,
@@ -445,7 +685,7 @@ impl StateColumn {
         let Some(created) = create.column(values) else {
             return Ok(());
         };
-        if let (Step::Keep, Step::Add(operand)) = (first, step)
+        if let (Step::Keep, Step::Add(operand) | Step::AddInFront(operand)) = (first, step)
             && let Some(added) = operand.column(values)
         {
             self.add_all((create, created), (operand, added), rows);
@@ -471,12 +711,12 @@ impl StateColumn {
         rows: &[u32],
     ) {
         let (created_by, added_by) = (create.stride(), operand.stride());
-        match (&mut self.column, created, added) {
+        match (&mut *self.column, created, added) {
             (TypedColumn::Int(sums), TypedColumn::Int(created), TypedColumn::Int(added)) => {
                 for (at, &row) in rows.iter().enumerate() {
                     match (sums.get_mut(row as usize), added.get(at * added_by)) {
                         (Some(sum), Some(&added)) => {
-                            add_int(sum, &mut self.carries, row as usize, added);
+                            add_int(sum, self.carries, row as usize, added);
                         }
                         _ => sums.extend(created.get(at * created_by)),
                     }
@@ -497,14 +737,14 @@ impl StateColumn {
     #[inline]
     fn apply(&mut self, step: &Step, row: usize, at: usize, values: &TypedColumn) {
         let value = match step {
-            Step::Keep => return,
-            Step::Add(operand) => {
-                match (&mut self.column, operand.column(values)) {
+            Step::Keep | Step::Extend(_) => return,
+            Step::Add(operand) | Step::AddInFront(operand) => {
+                match (&mut *self.column, operand.column(values)) {
                     (TypedColumn::Int(sums), Some(TypedColumn::Int(added))) => {
                         if let (Some(sum), Some(&added)) =
                             (sums.get_mut(row), added.get(operand.row(at)))
                         {
-                            add_int(sum, &mut self.carries, row, added);
+                            add_int(sum, self.carries, row, added);
                         }
                     }
                     (TypedColumn::Float(sums), Some(TypedColumn::Float(added))) => {
@@ -579,20 +819,20 @@ mod tests {
             }),
             value_sizes: Vec::new(),
             combiner_sizes: Vec::new(),
+            holds_for_lists: true,
         }
     }
 
     fn merged(plan: Plan, records: Records, rows: &[u32], values: &TypedColumn) -> NativeAggregate {
         let mut aggregate = NativeAggregate::new(plan);
         assert!(aggregate.accepts(records, values));
-        aggregate.try_reserve(rows.len()).unwrap();
+        aggregate.try_reserve(values, rows.len()).unwrap();
         aggregate.merge(records, rows, values).unwrap();
         aggregate
     }
 
     fn exact_sum(aggregate: &NativeAggregate, row: usize) -> i128 {
-        let (column, carry) = aggregate.state(0, row).unwrap();
-        let TypedColumn::Int(sums) = column else {
+        let Some(Cell::Of(TypedColumn::Int(sums), carry)) = aggregate.state(0, row).unwrap() else {
             return 0;
         };
         i128::from(*sums.get(row).unwrap()) + (i128::from(carry) << 64)
@@ -642,6 +882,7 @@ mod tests {
             ]),
             value_sizes: Vec::new(),
             combiner_sizes: Vec::new(),
+            holds_for_lists: true,
         };
         let values = TypedColumn::Float(vec![0.5, 2.0, 1.0]);
         let mut average = merged(plan, Records::Values, &[0, 1, 0], &values);
@@ -673,10 +914,11 @@ mod tests {
         ]);
         let two = values.gather(&[0, 1]).unwrap();
         let newest = merged(plan.clone(), Records::Values, &[0, 0], &two);
-        assert!(newest.state(0, 0).unwrap().0.is_same(0, &values, 1));
+        let gathered = newest.gather(&[0]).unwrap().unwrap();
+        assert!(gathered.is_same(0, &values, 1));
         // Nothing is greater than nan, and nan than nothing: the last one stays.
         let newest = merged(plan, Records::Values, &[0, 0, 0], &values);
-        let Some((TypedColumn::Tuple(fields), _)) = newest.state(0, 0) else {
+        let Some(TypedColumn::Tuple(fields)) = newest.gather(&[0]).unwrap() else {
             unreachable!("a tuple was put in")
         };
         assert!(matches!(fields.first(), Some(TypedColumn::Int(ints)) if ints == &[3]));

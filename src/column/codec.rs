@@ -1,6 +1,6 @@
 //! Typed columns as the columns of a block, and back.
 
-use super::typed::{Texts, TypedColumn};
+use super::typed::{Lists, Texts, TypedColumn};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
 use crate::spill::block::ColumnKind;
@@ -40,6 +40,15 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             }
             bytes.extend_from_slice(texts.all());
             ColumnKind::Str
+        }
+        TypedColumn::List(lists) => {
+            let lengths = lists.ends.len().saturating_mul(size_of::<u32>());
+            try_grow(&mut bytes, lengths, WHAT)?;
+            for row in 0..lists.ends.len() {
+                bytes.extend_from_slice(&count(lists.range(row).len())?);
+            }
+            columns.push((ColumnKind::List, bytes));
+            return encode(&lists.items, columns);
         }
         TypedColumn::Tuple(fields) => {
             bytes.extend_from_slice(&count(fields.len())?);
@@ -85,15 +94,18 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         let Some((kind, bytes)) = self.columns.next() else {
             return Err(self.corrupt("a column is missing"));
         };
+        if depth == 0 {
+            return Err(self.corrupt("tuples are nested too deep"));
+        }
+        if kind == ColumnKind::List {
+            return self.lists(bytes, depth);
+        }
         if kind != ColumnKind::Tuple {
             return flat(kind, bytes, self.place);
         }
         let Ok(length @ 1..) = <[u8; 4]>::try_from(bytes).map(u32::from_le_bytes) else {
             return Err(self.corrupt("tuples of no length"));
         };
-        if depth == 0 {
-            return Err(self.corrupt("tuples are nested too deep"));
-        }
         let mut fields = Vec::new();
         for _ in 0..length {
             let Some(field) = self.column(depth - 1)? else {
@@ -102,6 +114,25 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
             fields.push(field);
         }
         Ok(Some(TypedColumn::Tuple(fields)))
+    }
+
+    fn lists(&mut self, lengths: &[u8], depth: usize) -> Result<Option<TypedColumn>> {
+        let Some(items) = self.column(depth - 1)? else {
+            return Ok(None);
+        };
+        let (lengths, rest) = lengths.as_chunks::<4>();
+        let mut ends = Vec::new();
+        try_grow(&mut ends, lengths.len(), WHAT)?;
+        let mut end = 0_usize;
+        for length in lengths {
+            end = end.saturating_add(u32::from_le_bytes(*length) as usize);
+            ends.push(end);
+        }
+        if !rest.is_empty() || !has_rows(&items, end) {
+            return Err(self.corrupt("the lengths of lists do not sum up to their items"));
+        }
+        let items = Box::new(items);
+        Ok(Some(TypedColumn::List(Lists { ends, items })))
     }
 
     #[cold]
@@ -204,7 +235,13 @@ mod tests {
             }),
         ];
         leaf.prop_recursive(3, 12, 4, |inner| {
-            proptest::collection::vec(inner, 1..4).prop_map(TypedColumn::Tuple)
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 1..4).prop_map(TypedColumn::Tuple),
+                inner.prop_map(|items| TypedColumn::List(Lists {
+                    ends: vec![0, 1, 3],
+                    items: Box::new(items),
+                })),
+            ]
         })
     }
 

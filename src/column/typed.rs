@@ -1,5 +1,7 @@
 //! Columns of values of one kind without Python: numbers, text, and tuples of these.
 
+use std::ops::Range;
+
 use super::{Column, KeyColumn};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
@@ -20,6 +22,40 @@ pub enum TypedColumn {
     Str(Texts),
     /// Exactly `tuple`, of one length above 0: a column for each item.
     Tuple(Vec<TypedColumn>),
+    /// Exactly `list`.
+    List(Lists),
+}
+
+/// Lists of values of one kind, one after the other.
+#[derive(Clone, Debug)]
+pub struct Lists {
+    /// Where each list ends in `items`; it starts where the one before ends.
+    pub ends: Vec<usize>,
+    /// What is in the lists.
+    pub items: Box<TypedColumn>,
+}
+
+impl Lists {
+    /// No list, of items of the kind of `items`.
+    pub fn of(items: &TypedColumn) -> Self {
+        Self {
+            ends: Vec::new(),
+            items: Box::new(items.fresh()),
+        }
+    }
+
+    /// Where the items of the list in `row` are.
+    #[inline]
+    pub fn range(&self, row: usize) -> Range<usize> {
+        let start = row.checked_sub(1).and_then(|before| self.ends.get(before));
+        let end = self.ends.get(row).copied().unwrap_or(0);
+        start.copied().unwrap_or(0).min(end)..end
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.ends.truncate(rows);
+        self.items.truncate(self.ends.last().copied().unwrap_or(0));
+    }
 }
 
 /// Texts one after the other, in UTF-8.
@@ -80,6 +116,7 @@ impl TypedColumn {
             Self::Float(_) => Self::Float(Vec::new()),
             Self::Str(_) => Self::Str(Texts::default()),
             Self::Tuple(fields) => Self::Tuple(fields.iter().map(Self::fresh).collect()),
+            Self::List(lists) => Self::List(Lists::of(&lists.items)),
         }
     }
 
@@ -93,6 +130,16 @@ impl TypedColumn {
             (Self::Tuple(a), Self::Tuple(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_of_kind(b))
             }
+            (Self::List(a), Self::List(b)) => a.items.is_of_kind(&b.items),
+            _ => false,
+        }
+    }
+
+    /// Whether there are lists in it, at any depth.
+    pub fn has_lists(&self) -> bool {
+        match self {
+            Self::List(_) => true,
+            Self::Tuple(fields) => fields.iter().any(Self::has_lists),
             _ => false,
         }
     }
@@ -106,6 +153,7 @@ impl TypedColumn {
             Self::Float(rows) => rows.len(),
             Self::Str(texts) => texts.len(),
             Self::Tuple(fields) => fields.first().map_or(0, Self::len),
+            Self::List(lists) => lists.ends.len(),
         }
     }
 
@@ -130,6 +178,7 @@ impl TypedColumn {
             Self::Float(floats) => floats.truncate(rows),
             Self::Str(texts) => texts.truncate(rows),
             Self::Tuple(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
+            Self::List(lists) => lists.truncate(rows),
         }
     }
 
@@ -141,19 +190,24 @@ impl TypedColumn {
             Self::Int(ints) => try_grow(ints, more, WHAT),
             Self::Float(floats) => try_grow(floats, more, WHAT),
             Self::Str(texts) => try_grow(&mut texts.ends, more, WHAT),
+            Self::List(lists) => try_grow(&mut lists.ends, more, WHAT),
             Self::Tuple(fields) => fields
                 .iter_mut()
                 .try_for_each(|field| field.try_reserve(more)),
         }
     }
 
-    /// Makes room for all the texts in `from`, of any kind, where this column has any.
-    pub fn try_reserve_texts(&mut self, from: &Self) -> Result<()> {
+    /// Makes room for all the texts and items in `from`, of any kind, where this column has any.
+    pub fn try_reserve_within(&mut self, from: &Self) -> Result<()> {
         match self {
             Self::Str(texts) => try_grow(&mut texts.bytes, from.text_bytes(), WHAT),
             Self::Tuple(fields) => fields
                 .iter_mut()
-                .try_for_each(|field| field.try_reserve_texts(from)),
+                .try_for_each(|field| field.try_reserve_within(from)),
+            Self::List(lists) => {
+                lists.items.try_reserve(from.most_items())?;
+                lists.items.try_reserve_within(from)
+            }
             _ => Ok(()),
         }
     }
@@ -162,7 +216,17 @@ impl TypedColumn {
         match self {
             Self::Str(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::text_bytes).sum(),
+            Self::List(lists) => lists.items.text_bytes(),
             _ => 0,
+        }
+    }
+
+    /// As many items as may be put into one list, of all rows.
+    pub fn most_items(&self) -> usize {
+        match self {
+            Self::List(lists) => lists.items.most_items(),
+            Self::Tuple(fields) => fields.iter().map(Self::most_items).max().unwrap_or(0),
+            column => column.len(),
         }
     }
 
@@ -180,6 +244,17 @@ impl TypedColumn {
                 floats.extend(from.get(row));
             }
             (Self::Str(texts), Self::Str(from)) => texts.push(from.get(row))?,
+            (Self::List(lists), Self::List(from)) => {
+                let rows = lists.ends.len();
+                try_grow(&mut lists.ends, 1, WHAT)?;
+                for item in from.range(row) {
+                    if let Err(error) = lists.items.push_from(&from.items, item) {
+                        lists.truncate(rows);
+                        return Err(error);
+                    }
+                }
+                lists.ends.push(lists.items.len());
+            }
             (Self::Tuple(fields), Self::Tuple(from)) => {
                 let rows = fields.first().map_or(0, Self::len);
                 let mut pairs = fields.iter_mut().zip(from);
@@ -192,6 +267,32 @@ impl TypedColumn {
             _ => return Err(mixed()),
         }
         Ok(())
+    }
+
+    /// Appends all rows of `from`, which is of the same kind. After an error no row was added.
+    pub fn append(&mut self, from: &Self) -> Result<()> {
+        let rows = self.len();
+        let appended = match (&mut *self, from) {
+            (Self::None(rows), Self::None(more)) => {
+                *rows += more;
+                Ok(())
+            }
+            (Self::Int(ints), Self::Int(from)) => {
+                try_grow(ints, from.len(), WHAT).map(|()| ints.extend_from_slice(from))
+            }
+            (Self::Float(floats), Self::Float(from)) => {
+                try_grow(floats, from.len(), WHAT).map(|()| floats.extend_from_slice(from))
+            }
+            (Self::Tuple(fields), Self::Tuple(from)) => fields
+                .iter_mut()
+                .zip(from)
+                .try_for_each(|(field, from)| field.append(from)),
+            (column, from) => (0..from.len()).try_for_each(|row| column.push_from(from, row)),
+        };
+        if appended.is_err() {
+            self.truncate(rows);
+        }
+        appended
     }
 
     /// Puts row `from_row` of `from`, which is of the same kind, in place of `row`. Texts have
@@ -221,7 +322,7 @@ impl TypedColumn {
     /// Whether rows can be replaced.
     pub fn is_replaceable(&self) -> bool {
         match self {
-            Self::Str(_) => false,
+            Self::Str(_) | Self::List(_) => false,
             Self::Tuple(fields) => fields.iter().all(Self::is_replaceable),
             _ => true,
         }
@@ -290,6 +391,9 @@ impl TypedColumn {
                 texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>()
             }
             Self::Tuple(fields) => fields.iter().map(Self::heap_bytes).sum(),
+            Self::List(lists) => {
+                lists.items.heap_bytes() + lists.ends.capacity() * size_of::<usize>()
+            }
         }
     }
 
@@ -297,7 +401,7 @@ impl TypedColumn {
     #[inline]
     pub fn prefetch(&self, row: usize) {
         match self {
-            Self::None(_) => {}
+            Self::None(_) | Self::List(_) => {}
             Self::Int(ints) => ints.get(row).into_iter().for_each(|place| memory::prefetch(place)),
             Self::Float(floats) => {
                 floats.get(row).into_iter().for_each(|place| memory::prefetch(place));

@@ -187,14 +187,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
     /// The values of the next column, one for each row of the block.
     pub fn read(&mut self) -> Result<Vec<Bound<'py, PyAny>>> {
         let rows = self.block.rows as usize;
-        let (kind, bytes) = self.take()?;
-        let values = if kind == ColumnKind::List {
-            let (kind, items) = self.take()?;
-            let items = self.items(kind, items, codec::DEEPEST)?;
-            self.lists(bytes, &items)?
-        } else {
-            self.items(kind, bytes, codec::DEEPEST)?
-        };
+        let values = self.column(codec::DEEPEST)?;
         if values.len() == rows {
             Ok(values)
         } else {
@@ -202,8 +195,15 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         }
     }
 
-    /// Values that are no lists.
-    fn items(&mut self, kind: ColumnKind, bytes: &[u8], depth: usize) -> Result<Vec<Bound<'py, PyAny>>> {
+    fn column(&mut self, depth: usize) -> Result<Vec<Bound<'py, PyAny>>> {
+        let (kind, bytes) = self.take()?;
+        if depth == 0 {
+            return Err(self.corrupt("tuples are nested too deep"));
+        }
+        if kind == ColumnKind::List {
+            let items = self.column(depth - 1)?;
+            return self.lists(bytes, &items);
+        }
         if kind != ColumnKind::Tuple {
             return self.flat(kind, bytes);
         }
@@ -211,13 +211,9 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         let Ok(length @ 1..) = length else {
             return Err(self.corrupt("tuples of no length"));
         };
-        if depth == 0 {
-            return Err(self.corrupt("tuples are nested too deep"));
-        }
         let mut fields = Vec::new();
         for _ in 0..length {
-            let (kind, bytes) = self.take()?;
-            fields.push(self.items(kind, bytes, depth - 1)?.into_iter());
+            fields.push(self.column(depth - 1)?.into_iter());
         }
         let rows = fields.first().map_or(0, ExactSizeIterator::len);
         if fields.iter().any(|field| field.len() != rows) {

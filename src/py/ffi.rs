@@ -237,7 +237,7 @@ pub fn one_byte_text<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
     }
 }
 
-/// Item `row` of a list that only we have, and that is not changed while the item is used.
+/// Item `row` of a list that is not changed while the item is used.
 #[inline]
 pub fn item<'a, 'py>(list: &'a Bound<'py, PyList>, row: usize) -> Option<Borrowed<'a, 'py, PyAny>> {
     if row >= list.len() {
@@ -249,6 +249,13 @@ pub fn item<'a, 'py>(list: &'a Bound<'py, PyList>, row: usize) -> Option<Borrowe
         let item = ffi::PyList_GET_ITEM(list.as_ptr(), row.cast_signed());
         Some(Borrowed::from_ptr(list.py(), item))
     }
+}
+
+/// Whether there is one reference to an object, which is then held by what it was borrowed from.
+#[inline]
+pub fn is_held_once(object: Borrowed<'_, '_, PyAny>) -> bool {
+    // SAFETY: it is alive.
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
 }
 
 /// `a < b`, as a sort asks it.

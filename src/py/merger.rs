@@ -22,8 +22,6 @@ struct State {
     table: ExternalTable<Table>,
     policy: SpillPolicy,
     is_drained: bool,
-    /// Groups are of objects.
-    is_grouping: bool,
     /// The functions that were read, since when there is nothing left to become typed.
     read: Option<[Py<PyAny>; 3]>,
 }
@@ -152,10 +150,6 @@ impl Merger {
     /// that was done, or is not to be.
     fn records_until_typed(&self, agg: &Bound<'_, PyAny>) -> Result<Option<usize>> {
         let py = agg.py();
-        let is_grouping = self.with_state(py, |state| Ok(state.is_grouping))?;
-        if is_grouping {
-            return Ok(None);
-        }
         let read = self.with_state(py, |state| Ok(state.read.take()))?;
         if let Some(read) = read {
             let is_same = functions_of(agg)?
@@ -222,7 +216,6 @@ impl Merger {
                 table,
                 policy,
                 is_drained: false,
-                is_grouping,
                 read: None,
             })),
         }

@@ -25,7 +25,7 @@ use crate::spill::spill_file::{BlockAddress, SpillFiles};
 const PREFETCH: usize = 12;
 
 /// Most items of a group that are written as one record, or as one value of a list of lists.
-const SLICE_ITEMS: usize = 4096;
+pub const SLICE_ITEMS: usize = 4096;
 
 /// A slice of so few items is not made shorter, whatever they weigh.
 const FEW_ITEMS: usize = 16;
@@ -195,6 +195,30 @@ impl ObjectTable {
         self.make_room()?;
         self.aggregate.adopt(combiner)?;
         push_key(&mut self.map, key, hash)
+    }
+
+    /// Adds a group whose values are in blocks, and a row for it, to a table of such groups.
+    pub fn push_on_disk(
+        &mut self,
+        key: Borrowed<'_, '_, PyAny>,
+        blocks: Vec<BlockAddress>,
+        count: usize,
+        files: &Arc<SpillFiles>,
+    ) -> Result<()> {
+        let pending = PyList::empty(key.py()).into_any();
+        self.push(key, pending.as_borrowed(), key_hash(key)?)?;
+        let grouping = self.grouping.get_or_insert_default();
+        let on_disk = grouping.on_disk.get_or_insert_with(|| DiskGroups {
+            files: Arc::clone(files),
+            groups: Vec::new(),
+        });
+        on_disk.groups.push(DiskGroup { blocks, count });
+        Ok(())
+    }
+
+    /// Whether combiners are lists that are merged by joining them.
+    pub fn is_grouping(&self) -> bool {
+        self.grouping.is_some()
     }
 
     fn merge_group(&mut self, pair: ffi::Pair<'_>, hash: KeyHash) -> Result<()> {

@@ -14,12 +14,14 @@ pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
     if plan.is_none() {
         return Ok(None);
     }
-    let (combiner, value_sizes, combiner_sizes): (Bound<'_, PyAny>, _, _) = plan.extract()?;
+    let (combiner, value_sizes, combiner_sizes, holds_for_lists): (Bound<'_, PyAny>, _, _, _) =
+        plan.extract()?;
     let shape = shape(&combiner)?;
     Ok(shape.map(|shape| Plan {
         shape,
         value_sizes,
         combiner_sizes,
+        holds_for_lists,
     }))
 }
 
@@ -63,6 +65,8 @@ fn step(step: &Bound<'_, PyAny>) -> PyResult<Option<Step>> {
         "keep" => Some(Step::Keep),
         "take" => operand(1)?.map(Step::Take),
         "add" => operand(1)?.map(Step::Add),
+        "extend" => operand(1)?.map(Step::Extend),
+        "add in front" => operand(1)?.map(Step::AddInFront),
         "choose" => {
             let comparison: String = step.get_item(2)?.extract()?;
             let comparison = match comparison.as_str() {
@@ -92,6 +96,11 @@ fn source(operand: &Bound<'_, PyAny>) -> PyResult<Option<Source>> {
     let (kind, what): (String, Bound<'_, PyAny>) = operand.extract()?;
     if kind == "value" {
         return Ok(Some(Source::Value(what.extract()?)));
+    }
+    if kind == "list" {
+        let items = what.try_iter()?.map(|item| source(&item?));
+        let items: PyResult<Option<_>> = items.collect();
+        return Ok(items?.map(Source::List));
     }
     let constant = what.as_borrowed();
     let Some(mut column) = typed::column_for(constant) else {

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::ffi;
 use super::object_block;
-use super::object_table::{ObjectTable, Progress};
+use super::object_table::{ObjectTable, Progress, pair_of, unpack};
 use super::typed_table::{Outcome, TypedTable};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;
@@ -28,6 +28,8 @@ pub struct Table {
     /// What there is where the table is not typed, and the functions for when it is widened.
     objects: ObjectTable,
     typed: Option<Box<TypedTable>>,
+    /// By what an empty table becomes typed when its first record fits.
+    plan: Option<Plan>,
 }
 
 impl Table {
@@ -36,6 +38,7 @@ impl Table {
         Self {
             objects: ObjectTable::new(is_grouping),
             typed: None,
+            plan: None,
         }
     }
 
@@ -51,6 +54,13 @@ impl Table {
 
     /// Merges by `plan` from now on, where what is in the table allows it.
     pub fn narrow(&mut self, py: Python<'_>, plan: Plan) -> Result<()> {
+        if self.objects.has_values_on_disk() {
+            return Ok(());
+        }
+        if self.objects.rows() == 0 {
+            self.plan = Some(plan);
+            return Ok(());
+        }
         if let Some(typed) = TypedTable::of(py, &self.objects, plan)? {
             self.typed = Some(Box::new(typed));
             self.objects.clear();
@@ -60,6 +70,7 @@ impl Table {
 
     /// Puts what is typed into a table of objects.
     pub fn widen(&mut self, py: Python<'_>) -> Result<()> {
+        self.plan = None;
         if let Some(typed) = &mut self.typed {
             typed.widen_into(py, &mut self.objects)?;
             self.typed = None;
@@ -74,6 +85,21 @@ impl Table {
         kind: Records,
         records: usize,
     ) -> Result<Progress> {
+        if let Some(plan) = self.plan.take() {
+            let Some(record) = ffi::next(iterator)? else {
+                self.plan = Some(plan);
+                return Ok(Progress::Exhausted);
+            };
+            let unpacked = match ffi::pair(&record) {
+                Some(_) => record,
+                None => unpack(&record)?,
+            };
+            let pair = pair_of(&unpacked)?;
+            match TypedTable::for_record(plan, kind, pair)? {
+                Some(typed) => self.typed = Some(Box::new(typed)),
+                None => self.objects.merge_pair(pair, kind)?,
+            }
+        }
         let Some(typed) = &mut self.typed else {
             return self.objects.merge(iterator, kind, records);
         };
@@ -114,6 +140,7 @@ impl Spillable for Table {
         Self {
             objects: self.objects.fresh(),
             typed: self.typed.as_ref().map(|typed| Box::new(typed.fresh())),
+            plan: self.plan.clone(),
         }
     }
 
@@ -192,10 +219,27 @@ impl Spillable for Table {
     }
 
     fn move_values_to_disk(&mut self, files: &Arc<SpillFiles>) -> Result<Option<Spilled>> {
-        match &self.typed {
-            Some(_) => Ok(None),
-            None => self.objects.move_values_to_disk(files),
+        let Some(typed) = &self.typed else {
+            return self.objects.move_values_to_disk(files);
+        };
+        if !self.objects.is_grouping() {
+            return Ok(None);
         }
+        let (memory_bytes, disk_bytes) = (self.heap_bytes() as u64, files.disk_bytes());
+        let objects = &mut self.objects;
+        let moved = Python::attach(|py| typed.move_lists_to_disk(py, files, objects));
+        if !matches!(moved, Ok(true)) {
+            self.objects.clear();
+            return moved.map(|_| None);
+        }
+        self.typed = None;
+        crate::memory::give_back();
+        Ok(Some(Spilled {
+            memory_bytes,
+            disk_bytes: files.disk_bytes().saturating_sub(disk_bytes),
+            runs: 1,
+            records: 0,
+        }))
     }
 
     fn has_values_on_disk(&self) -> bool {

@@ -1,11 +1,11 @@
 //! Typed columns to and from Python objects.
 
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyList, PyTuple};
 
 use super::ffi;
-use crate::aggregate::native::{NativeAggregate, Shape};
-use crate::column::typed::{Texts, TypedColumn, hash_of_int};
+use crate::aggregate::native::{Cell, NativeAggregate, Shape};
+use crate::column::typed::{Lists, Texts, TypedColumn, hash_of_int};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
 
@@ -30,6 +30,10 @@ fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedC
     }
     if object.is_none() {
         return Some(TypedColumn::None(0));
+    }
+    if let Ok(list) = object.cast_exact::<PyList>() {
+        let items = column_within(ffi::item(&list, 0)?, depth.checked_sub(1)?)?;
+        return (!items.has_lists()).then(|| TypedColumn::List(Lists::of(&items)));
     }
     let tuple = object.cast_exact::<PyTuple>().ok()?;
     if depth == 0 || !(1..=MOST_FIELDS).contains(&tuple.len()) {
@@ -65,7 +69,29 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
             None => Ok(false),
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
+        // One that others hold may come again, or be changed: it is then told from a copy.
+        TypedColumn::List(lists) if ffi::is_held_once(object) => push_list(lists, object),
+        TypedColumn::List(_) => Ok(false),
     }
+}
+
+/// The same for a list, whoever holds it.
+pub fn push_list(lists: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+    let Ok(list) = object.cast_exact::<PyList>() else {
+        return Ok(false);
+    };
+    lists.items.try_reserve(list.len())?;
+    for row in 0..list.len() {
+        let Some(item) = ffi::item(&list, row) else {
+            return Ok(false);
+        };
+        if !push(&mut lists.items, item)? {
+            return Ok(false);
+        }
+    }
+    crate::memory::try_grow(&mut lists.ends, 1, "a batch of records")?;
+    lists.ends.push(lists.items.len());
+    Ok(true)
 }
 
 /// The same for a key: a nan is a key of its own, whatever its bits are.
@@ -159,8 +185,22 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
             }
             Some(PyTuple::new(py, items)?.into_any())
         }
+        TypedColumn::List(lists) => Some(list(py, &lists.items, lists.range(row))?),
     };
     object.ok_or_else(|| Error::Usage(format!("row {row} of the table does not exist")))
+}
+
+/// A list of the items in those rows.
+pub fn list<'py>(
+    py: Python<'py>,
+    items: &TypedColumn,
+    rows: impl ExactSizeIterator<Item = usize>,
+) -> Result<Bound<'py, PyAny>> {
+    let mut objects = crate::memory::try_with_capacity(rows.len(), "a list")?;
+    for row in rows {
+        objects.push(get(py, items, row)?);
+    }
+    Ok(PyList::new(py, objects)?.into_any())
 }
 
 /// The combiner in `row`.
@@ -182,11 +222,14 @@ fn shaped<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     match shape {
         Shape::State(_) => {
-            let found = aggregate.state(*state, row);
+            let found = aggregate.state(*state, row)?;
             *state += 1;
             match found {
-                Some((column, 0)) => get(py, column, row),
-                Some((TypedColumn::Int(ints), carry)) => {
+                Some(Cell::Of(column, 0)) => get(py, column, row),
+                Some(Cell::List(items, rows)) => {
+                    list(py, items, rows.iter().map(|&row| row as usize))
+                }
+                Some(Cell::Of(TypedColumn::Int(ints), carry)) => {
                     let wrapped = ints.get(row).copied().unwrap_or(0);
                     let sum = i128::from(wrapped) + (i128::from(carry) << 64);
                     Ok(sum.into_pyobject(py).map_err(PyErr::from)?.into_any())

@@ -1,26 +1,34 @@
 //! [`TypedTable`]: typed keys, combiners made by a native aggregate. No Python object is touched
 //! once a record has been read.
 
+use std::sync::Arc;
+
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 
 use super::column_codec::ColumnEncoder;
+use super::external_list;
 use super::ffi;
-use super::object_table::{ObjectTable, Progress, key_hash, pair_of, unpack};
+use super::object_table::{ObjectTable, Progress, SLICE_ITEMS, key_hash, pair_of, unpack};
 use super::typed;
 use crate::aggregate::Records;
 use crate::aggregate::native::{NativeAggregate, Plan};
 use crate::column::codec::{self, Columns, Decoder};
-use crate::column::typed::{TypedColumn, TypedKeys, TypedProbe};
+use crate::column::typed::{Lists, TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, KeyHash};
 use crate::memory::try_grow;
 use crate::spill::block::{Block, BlockEncoder};
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
+use crate::spill::spill_file::SpillFiles;
 
 /// Records that are read before they are merged together, so that the misses of their look-ups
 /// overlap. What is read of them fits in the first cache.
 const BATCH_RECORDS: usize = 512;
+
+/// Slices of a list that are made objects at once, on their way to disk.
+const SLICES_AT_ONCE: usize = 16;
 
 /// About so many bytes of columns make a block.
 const BLOCK_BYTES: usize = 256 << 10;
@@ -76,11 +84,23 @@ impl Batch {
 }
 
 impl TypedTable {
+    /// An empty table for keys and values as those of a first record; `None` where they are not
+    /// typed, or where `plan` does not hold for them.
+    pub fn for_record(plan: Plan, kind: Records, pair: ffi::Pair<'_>) -> Result<Option<Self>> {
+        let Some(keys) = typed::column_for(pair.key) else {
+            return Ok(None);
+        };
+        let mut table = Self::new(&keys, NativeAggregate::new(plan));
+        table.batch.records = kind;
+        Ok(table.push(pair)?.then_some(table))
+    }
+
     /// A table of what `objects` holds, merged by `plan` from now on; `None` where there is
     /// something in it that is not typed, or that `plan` does not hold for.
     pub fn of(py: Python<'_>, objects: &ObjectTable, plan: Plan) -> Result<Option<Self>> {
         let mut columns: Option<(TypedColumn, TypedColumn)> = None;
         let mut hashes = Vec::new();
+        let mut shared = 0;
         for row in 0..objects.rows() {
             let (key, combiner) = objects.row_of(py, row)?;
             if columns.is_none() {
@@ -89,24 +109,27 @@ impl TypedTable {
             let Some((keys, combiners)) = &mut columns else {
                 return Ok(None);
             };
-            if !typed::push_key(keys, key)? || !typed::push(combiners, combiner)? {
+            let has_fit = match combiners {
+                // The last record, and so its list, may be held by the iterator still.
+                TypedColumn::List(lists) => {
+                    shared += usize::from(!ffi::is_held_once(combiner));
+                    shared <= 1 && typed::push_list(lists, combiner)?
+                }
+                combiners => typed::push(combiners, combiner)?,
+            };
+            if !has_fit || !typed::push_key(keys, key)? {
                 return Ok(None);
             }
             try_grow(&mut hashes, 1, "a batch of records")?;
             hashes.push(typed::hash_of(keys, key)?);
         }
-        let mut aggregate = NativeAggregate::new(plan);
         let Some((keys, combiners)) = columns else {
             return Ok(None);
         };
-        if !aggregate.accepts(Records::Combiners, &combiners) {
+        let mut table = Self::new(&keys, NativeAggregate::new(plan));
+        if !table.aggregate.accepts(Records::Combiners, &combiners) {
             return Ok(None);
         }
-        let mut table = Self {
-            map: AppendOnlyMap::new(TypedKeys(keys.fresh())),
-            aggregate,
-            batch: Batch::of(keys.fresh()),
-        };
         table.batch = Batch {
             records: Records::Combiners,
             keys,
@@ -118,15 +141,18 @@ impl TypedTable {
         Ok(Some(table))
     }
 
+    fn new(keys: &TypedColumn, aggregate: NativeAggregate) -> Self {
+        Self {
+            map: AppendOnlyMap::new(TypedKeys(keys.fresh())),
+            aggregate,
+            batch: Batch::of(keys.fresh()),
+        }
+    }
+
     /// An empty table that merges as this one does.
     #[must_use]
     pub fn fresh(&self) -> Self {
-        let keys = &self.map.keys().0;
-        Self {
-            map: AppendOnlyMap::new(TypedKeys(keys.fresh())),
-            aggregate: self.aggregate.fresh(),
-            batch: Batch::of(keys.fresh()),
-        }
+        Self::new(&self.map.keys().0, self.aggregate.fresh())
     }
 
     /// Number of keys.
@@ -263,8 +289,8 @@ impl TypedTable {
         self.map.make_room_for(records)?;
         let keys = &mut self.map.keys_mut().0;
         keys.try_reserve(records)?;
-        keys.try_reserve_texts(&batch.keys)?;
-        self.aggregate.try_reserve_like(values, records)?;
+        keys.try_reserve_within(&batch.keys)?;
+        self.aggregate.try_reserve(values, records)?;
         batch.rows.clear();
         try_grow(&mut batch.rows, records, "a batch of records")?;
         for hash in &batch.hashes {
@@ -333,22 +359,101 @@ impl TypedTable {
     /// Writes all rows as blocks, partition by partition.
     pub fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         let mut encoder = BlockEncoder::new();
-        let row_bytes = self.heap_bytes() / self.rows().max(1);
-        let block_rows = (BLOCK_BYTES / row_bytes.max(1)).max(1);
+        let items: usize = self.aggregate.lists().map_or(0, |lists| lists.items().len());
+        let row_weight = self.heap_bytes() / self.rows().saturating_add(items).max(1);
+        let most = (BLOCK_BYTES / row_weight.max(1)).max(1);
+        let mut block = Vec::new();
         for partition in 0..layout.partitions() {
-            for rows in layout.rows(partition).chunks(block_rows) {
-                let mut columns = Columns::new();
-                codec::encode(&self.map.keys().0.gather(rows)?, &mut columns)?;
-                match self.aggregate.gather(rows)? {
-                    Some(combiners) => codec::encode(&combiners, &mut columns)?,
-                    None => self.encode_objects(rows, &mut columns)?,
+            let mut weight = 0;
+            for &row in layout.rows(partition) {
+                let items = self.aggregate.items(row as usize);
+                if items > most && self.write_slices(row, most, &mut encoder, writer)? {
+                    continue;
                 }
-                let rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
-                writer.push(encoder.encode(rows, &columns)?, rows)?;
+                try_grow(&mut block, 1, "the records of a block")?;
+                block.push(row);
+                weight += items + 1;
+                if weight >= most {
+                    self.write_rows(&block, &mut encoder, writer)?;
+                    block.clear();
+                    weight = 0;
+                }
+            }
+            if !block.is_empty() {
+                self.write_rows(&block, &mut encoder, writer)?;
+                block.clear();
             }
             writer.end_partition();
         }
         Ok(())
+    }
+
+    fn write_rows(
+        &self,
+        rows: &[u32],
+        encoder: &mut BlockEncoder,
+        writer: &mut RunWriter<'_>,
+    ) -> Result<()> {
+        let mut columns = Columns::new();
+        codec::encode(&self.map.keys().0.gather(rows)?, &mut columns)?;
+        match self.aggregate.gather(rows)? {
+            Some(combiners) => codec::encode(&combiners, &mut columns)?,
+            None => self.encode_objects(rows, &mut columns)?,
+        }
+        let rows = u32::try_from(rows.len()).unwrap_or(u32::MAX);
+        writer.push(encoder.encode(rows, &columns)?, rows)
+    }
+
+    /// Writes a long list as several of up to `most` items; `false` where combiners are more
+    /// than a list.
+    fn write_slices(
+        &self,
+        row: u32,
+        most: usize,
+        encoder: &mut BlockEncoder,
+        writer: &mut RunWriter<'_>,
+    ) -> Result<bool> {
+        let Some(lists) = self.aggregate.lists() else {
+            return Ok(false);
+        };
+        let key = self.map.keys().0.gather(&[row])?;
+        for slice in lists.list(row as usize)?.chunks(most) {
+            let items = Box::new(lists.items().gather(slice)?);
+            let ends = vec![items.len()];
+            let mut columns = Columns::new();
+            codec::encode(&key, &mut columns)?;
+            codec::encode(&TypedColumn::List(Lists { ends, items }), &mut columns)?;
+            writer.push(encoder.encode(1, &columns)?, 1)?;
+        }
+        Ok(true)
+    }
+
+    /// Puts the keys into `groups`, and their lists to `files`; `false` where combiners are more
+    /// than a list.
+    pub fn move_lists_to_disk(
+        &self,
+        py: Python<'_>,
+        files: &Arc<SpillFiles>,
+        groups: &mut ObjectTable,
+    ) -> Result<bool> {
+        let Some(lists) = self.aggregate.lists() else {
+            return Ok(false);
+        };
+        for row in 0..self.rows() {
+            let key = typed::get(py, &self.map.keys().0, row)?;
+            let mut blocks = Vec::new();
+            let list = lists.list(row)?;
+            for part in list.chunks(SLICE_ITEMS * SLICES_AT_ONCE) {
+                let slices = PyList::empty(py);
+                for slice in part.chunks(SLICE_ITEMS) {
+                    let rows = slice.iter().map(|&row| row as usize);
+                    ffi::append(&slices, &typed::list(py, lists.items(), rows)?)?;
+                }
+                blocks.extend(external_list::write_values(&slices, files)?);
+            }
+            groups.push_on_disk(key.as_borrowed(), blocks, list.len(), files)?;
+        }
+        Ok(true)
     }
 
     fn encode_objects(&self, rows: &[u32], columns: &mut Columns) -> Result<()> {
