@@ -251,11 +251,11 @@ pub fn item<'a, 'py>(list: &'a Bound<'py, PyList>, row: usize) -> Option<Borrowe
     }
 }
 
-/// Whether there is one reference to an object, which is then held by what it was borrowed from.
+/// How many references there are to an object.
 #[inline]
-pub fn is_held_once(object: Borrowed<'_, '_, PyAny>) -> bool {
+pub fn references(object: Borrowed<'_, '_, PyAny>) -> isize {
     // SAFETY: it is alive.
-    unsafe { ffi::Py_REFCNT(object.as_ptr()) == 1 }
+    unsafe { ffi::Py_REFCNT(object.as_ptr()) }
 }
 
 /// `a < b`, as a sort asks it.

@@ -136,7 +136,7 @@ impl Merger {
             until_typed = until_typed.map(|until| until.saturating_sub(records));
             if until_typed == Some(0) {
                 until_typed = None;
-                self.narrow(agg)?;
+                self.narrow(agg, &iterator)?;
             }
             spilled_for_room = wants_room;
             py.check_signals()?;
@@ -171,13 +171,13 @@ impl Merger {
     }
 
     /// Reads the functions, and goes on with typed columns where they allow that.
-    fn narrow(&self, agg: &Bound<'_, PyAny>) -> Result<()> {
+    fn narrow(&self, agg: &Bound<'_, PyAny>, iterator: &Bound<'_, PyAny>) -> Result<()> {
         let py = agg.py();
         let functions = functions_of(agg)?;
         let plan = plan_of(agg)?;
         self.with_state(py, |state| {
             state.read = Some(functions);
-            plan.map_or(Ok(()), |plan| state.table.table.narrow(py, plan))
+            plan.map_or(Ok(()), |plan| state.table.table.narrow(iterator, plan))
         })
     }
 }

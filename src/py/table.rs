@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::ffi;
 use super::object_block;
-use super::object_table::{ObjectTable, Progress, pair_of, unpack};
+use super::object_table::{ObjectTable, Progress, pair_of};
 use super::typed_table::{Outcome, TypedTable};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;
@@ -52,8 +52,8 @@ impl Table {
         self.objects.traverse(visit)
     }
 
-    /// Merges by `plan` from now on, where what is in the table allows it.
-    pub fn narrow(&mut self, py: Python<'_>, plan: Plan) -> Result<()> {
+    /// Merges by `plan` from now on, where what is in the table, of `iterator`, allows it.
+    pub fn narrow(&mut self, iterator: &Bound<'_, PyAny>, plan: Plan) -> Result<()> {
         if self.objects.has_values_on_disk() {
             return Ok(());
         }
@@ -61,7 +61,7 @@ impl Table {
             self.plan = Some(plan);
             return Ok(());
         }
-        if let Some(typed) = TypedTable::of(py, &self.objects, plan)? {
+        if let Some(typed) = TypedTable::of(iterator, &self.objects, plan)? {
             self.typed = Some(Box::new(typed));
             self.objects.clear();
         }
@@ -90,14 +90,9 @@ impl Table {
                 self.plan = Some(plan);
                 return Ok(Progress::Exhausted);
             };
-            let unpacked = match ffi::pair(&record) {
-                Some(_) => record,
-                None => unpack(&record)?,
-            };
-            let pair = pair_of(&unpacked)?;
-            match TypedTable::for_record(plan, kind, pair)? {
-                Some(typed) => self.typed = Some(Box::new(typed)),
-                None => self.objects.merge_pair(pair, kind)?,
+            match TypedTable::for_record(plan, kind, record, iterator)? {
+                Ok(typed) => self.typed = Some(Box::new(typed)),
+                Err(record) => self.objects.merge_pair(pair_of(&record)?, kind)?,
             }
         }
         let Some(typed) = &mut self.typed else {
@@ -108,9 +103,7 @@ impl Table {
             Outcome::Misfit(record) => record,
         };
         self.widen(iterator.py())?;
-        if let Some(pair) = ffi::pair(&misfit) {
-            self.objects.merge_pair(pair, kind)?;
-        }
+        self.objects.merge_pair(pair_of(&misfit)?, kind)?;
         Ok(Progress::Checkpoint)
     }
 

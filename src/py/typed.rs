@@ -69,8 +69,8 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
             None => Ok(false),
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
-        // One that others hold may come again, or be changed: it is then told from a copy.
-        TypedColumn::List(lists) if ffi::is_held_once(object) => push_list(lists, object),
+        // One that others than its record hold may come again, or be changed.
+        TypedColumn::List(lists) if ffi::references(object) == 1 => push_list(lists, object),
         TypedColumn::List(_) => Ok(false),
     }
 }

@@ -55,6 +55,8 @@ struct Batch {
     hashes: Vec<KeyHash>,
     /// Of the kind that the aggregate accepted last; none before.
     values: Option<TypedColumn>,
+    /// There are lists in the values.
+    has_lists: bool,
     /// The rows that the records belong to.
     rows: Vec<u32>,
 }
@@ -66,6 +68,7 @@ impl Batch {
             keys,
             hashes: Vec::new(),
             values: None,
+            has_lists: false,
             rows: Vec::new(),
         }
     }
@@ -73,6 +76,7 @@ impl Batch {
     fn len(&self) -> usize {
         self.hashes.len()
     }
+
 
     fn truncate(&mut self, records: usize) {
         self.hashes.truncate(records);
@@ -84,20 +88,38 @@ impl Batch {
 }
 
 impl TypedTable {
-    /// An empty table for keys and values as those of a first record; `None` where they are not
-    /// typed, or where `plan` does not hold for them.
-    pub fn for_record(plan: Plan, kind: Records, pair: ffi::Pair<'_>) -> Result<Option<Self>> {
-        let Some(keys) = typed::column_for(pair.key) else {
-            return Ok(None);
+    /// A table for keys and values as those of `record`, the first of `iterator`, with that; or
+    /// the record as a tuple of two, where it is not typed, or where `plan` does not hold for it.
+    pub fn for_record<'py>(
+        plan: Plan,
+        kind: Records,
+        record: Bound<'py, PyAny>,
+        iterator: &Bound<'py, PyAny>,
+    ) -> Result<std::result::Result<Self, Bound<'py, PyAny>>> {
+        let record = match ffi::pair(&record) {
+            Some(_) => record,
+            None => unpack(&record)?,
+        };
+        let Some(keys) = typed::column_for(pair_of(&record)?.key) else {
+            return Ok(Err(record));
         };
         let mut table = Self::new(&keys, NativeAggregate::new(plan));
         table.batch.records = kind;
-        Ok(table.push(pair)?.then_some(table))
+        let misfit = table.offer(record, most_references(iterator))?;
+        Ok(misfit.map_or(Ok(table), Err))
     }
 
     /// A table of what `objects` holds, merged by `plan` from now on; `None` where there is
-    /// something in it that is not typed, or that `plan` does not hold for.
-    pub fn of(py: Python<'_>, objects: &ObjectTable, plan: Plan) -> Result<Option<Self>> {
+    /// something in it that is not typed, or that `plan` does not hold for. The records came from
+    /// `iterator`.
+    pub fn of(
+        iterator: &Bound<'_, PyAny>,
+        objects: &ObjectTable,
+        plan: Plan,
+    ) -> Result<Option<Self>> {
+        let py = iterator.py();
+        // The last record, and so its list, may be held by the iterator still.
+        let most_shared = most_references(iterator) - 1;
         let mut columns: Option<(TypedColumn, TypedColumn)> = None;
         let mut hashes = Vec::new();
         let mut shared = 0;
@@ -110,10 +132,9 @@ impl TypedTable {
                 return Ok(None);
             };
             let has_fit = match combiners {
-                // The last record, and so its list, may be held by the iterator still.
                 TypedColumn::List(lists) => {
-                    shared += usize::from(!ffi::is_held_once(combiner));
-                    shared <= 1 && typed::push_list(lists, combiner)?
+                    shared += isize::from(ffi::references(combiner) > 1);
+                    shared <= most_shared && typed::push_list(lists, combiner)?
                 }
                 combiners => typed::push(combiners, combiner)?,
             };
@@ -135,6 +156,7 @@ impl TypedTable {
             keys,
             hashes,
             values: Some(combiners),
+            has_lists: false, // those of the table are its own
             rows: Vec::new(),
         };
         table.merge_batch()?;
@@ -227,25 +249,40 @@ impl TypedTable {
         wanted: usize,
     ) -> Result<Option<Outcome<'py>>> {
         const WHAT: &str = "a batch of records";
+        let most_references = most_references(iterator);
         try_grow(&mut self.batch.hashes, wanted, WHAT)?;
         self.batch.keys.try_reserve(wanted)?;
         for _ in 0..wanted {
             let Some(record) = ffi::next(iterator)? else {
                 return Ok(Some(Outcome::Progress(Progress::Exhausted)));
             };
-            let has_fit = if let Some(pair) = ffi::pair(&record) {
-                self.push(pair)?
-            } else {
-                let unpacked = unpack(&record)?;
-                let has_fit = self.push(pair_of(&unpacked)?)?;
-                if !has_fit {
-                    return Ok(Some(Outcome::Misfit(unpacked)));
-                }
-                has_fit
-            };
-            if !has_fit {
-                return Ok(Some(Outcome::Misfit(record)));
+            if let Some(misfit) = self.offer(record, most_references)? {
+                return Ok(Some(Outcome::Misfit(misfit)));
             }
+        }
+        Ok(None)
+    }
+
+    /// Adds a record to the batch, or gives it back, as a tuple of two, where it does not fit.
+    ///
+    /// A list is copied here, and changed in stock where a combiner is one: so it fits only where
+    /// its record is held by nobody, beside the iterator, who might bring it again.
+    #[inline]
+    fn offer<'py>(
+        &mut self,
+        record: Bound<'py, PyAny>,
+        most_references: isize,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let record = match ffi::pair(&record) {
+            Some(_) => record,
+            None => unpack(&record)?,
+        };
+        if !self.push(pair_of(&record)?)? {
+            return Ok(Some(record));
+        }
+        if self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references {
+            self.batch.truncate(self.batch.len() - 1);
+            return Ok(Some(record));
         }
         Ok(None)
     }
@@ -263,6 +300,7 @@ impl TypedTable {
             none => match typed::column_for(pair.value) {
                 Some(mut values) if self.aggregate.accepts(batch.records, &values) => {
                     let has_fit = typed::push(&mut values, pair.value)?;
+                    batch.has_lists = values.has_lists();
                     *none = Some(values);
                     has_fit
                 }
@@ -510,6 +548,7 @@ impl TypedTable {
             keys,
             hashes,
             values: Some(combiners),
+            has_lists: false,
             rows,
         };
         let kept = std::mem::replace(&mut self.batch, batch);
@@ -538,4 +577,16 @@ impl TypedTable {
         self.map.clear();
         self.aggregate.clear();
     }
+}
+
+/// How many references there are to a record of an iterator that nobody else holds: the one that
+/// we have, and one of a batch that is read from, or of an iterator that uses a tuple again. What
+/// is kept in a sequence of the user's may come again.
+fn most_references(iterator: &Bound<'_, PyAny>) -> isize {
+    let name = iterator.get_type().name();
+    let is_over_a_sequence = name.is_ok_and(|name| {
+        let name = name.to_string_lossy();
+        name.ends_with("_iterator") || name.ends_with("_reverseiterator")
+    });
+    if is_over_a_sequence { 1 } else { 2 }
 }

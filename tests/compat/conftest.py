@@ -7,6 +7,7 @@ import pytest
 from ferroshuffle import shuffle
 
 _OF_MERGERS = {
+    "test_group_by",
     "test_hostile_keys",
     "test_merger_in_memory",
     "test_merger_spilling",

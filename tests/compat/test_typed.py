@@ -66,6 +66,31 @@ OF_ONE: dict[str, Functions] = {
         lambda a, b: ((a[0][0] + b[0][0], a[0][1] + b[0][1]), b[1]),
     ),
 }
+
+
+def _append(combiner: list[Any], value: Any) -> list[Any]:
+    combiner.append(value)
+    return combiner
+
+
+def _extend(combiner: list[Any], other: list[Any]) -> list[Any]:
+    combiner.extend(other)
+    return combiner
+
+
+OF_ONE |= {
+    "group": (lambda v: [v], _append, _extend),
+    "concatenated": (lambda v: [v], lambda c, v: c + [v], operator.add),
+    "twice": (lambda v: [v, v], lambda c, v: [*c, v, v], operator.add),
+    "from empty": (lambda v: _append([], v), _append, _extend),
+    "in front": (lambda v: [v], lambda c, v: [v] + c, lambda a, b: b + a),
+    "with a count": (
+        lambda v: ([v], 1),
+        lambda c, v: (c[0] + [v], c[1] + 1),
+        lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    ),
+    "extends what is given": (_same, lambda a, b: a.extend(b) or a, lambda a, b: a.extend(b) or a),
+}
 OF_TWO: dict[str, Functions] = {
     "sums": (_same, _tuple_sum, _tuple_sum),
     "unpacked": (_same, _unpacked_sum, _unpacked_sum),
@@ -90,7 +115,9 @@ def _kinds(*leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[st.SearchStrate
     return leaf | st.lists(leaf, min_size=1, max_size=3).map(lambda each: st.tuples(*each))
 
 
-_value_kinds = _kinds(_ints, _floats, _texts, st.none())
+# Lists of values of one kind, each its own list.
+_lists = st.sampled_from([_ints, _floats, _texts]).map(lambda each: st.lists(each, max_size=3))
+_value_kinds = _lists | _kinds(_ints, _floats, _texts, st.none())
 # A nan that is spilled and read back is another object, and so another key.
 _key_kinds = _kinds(_ints, _floats.filter(lambda each: each == each), _texts, st.none())
 
