@@ -186,7 +186,9 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     /// The bits of the hash of the key in `row`.
     #[inline]
     pub fn hash(&self, row: usize) -> Option<u64> {
-        self.keys.hash(row).or_else(|| self.hashes.get(row).copied())
+        self.keys
+            .hash(row)
+            .or_else(|| self.hashes.get(row).copied())
     }
 
     /// The keys, by row.

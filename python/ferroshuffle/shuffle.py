@@ -50,7 +50,7 @@ MemoryBytesSpilled = 0
 DiskBytesSpilled = 0
 
 # How many records a merger takes before it reads the functions of its aggregator, to compute what
-# they do by itself; None for never.
+# they do by itself; None for never. Reading takes as long as calling them some thousand times.
 _records_before_typed: int | None = 4096
 
 
@@ -159,6 +159,57 @@ class Aggregator(Generic[C, V]):
         self.createCombiner: Callable[[V], C] = _core.StopIterationGuard(createCombiner)
         self.mergeValue: Callable[[C, V], C] = _core.StopIterationGuard(mergeValue)
         self.mergeCombiners: Callable[[C, C], C] = _core.StopIterationGuard(mergeCombiners)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Send along what the functions compute: reading them once will do for all workers."""
+        return {**self.__dict__, "_read": (_functions(self), _plan(self))}
+
+
+def _functions(aggregator: Any) -> list[Callable[..., Any]]:
+    return [aggregator.createCombiner, aggregator.mergeValue, aggregator.mergeCombiners]
+
+
+def _plan(aggregator: Any) -> Any:
+    """Return what the functions compute, for the engine, or None where they are to be called."""
+    if _records_before_typed is None or not _is_enabled():
+        return None
+    from ferroshuffle.native import plan
+
+    return plan(aggregator)
+
+
+def _is_enabled() -> bool:
+    """Return whether Spark, where it runs here, has `spark.ferroshuffle.enabled`, as by default."""
+    pyspark = sys.modules.get("pyspark")
+    context = pyspark and pyspark.SparkContext._active_spark_context
+    setting = "true" if not context else context.getConf().get("spark.ferroshuffle.enabled", "true")
+    return setting.strip().lower() != "false"
+
+
+def _was_read(aggregator: Any) -> Any:
+    """Return the plan that came with an aggregator, in a tuple, if its functions are the same."""
+    functions, plan = getattr(aggregator, "_read", ((), None))
+    if not functions or any(
+        one is not other for one, other in zip(functions, _functions(aggregator), strict=True)
+    ):
+        return None
+    return (plan,)
+
+
+def _records_until_read(aggregator: Any) -> int | None:
+    """Return how many records are merged by the functions before they are read; None for all."""
+    if _records_before_typed is None:
+        return None
+    read = _was_read(aggregator)
+    if read is None:
+        return _records_before_typed
+    return None if read[0] is None else 0
+
+
+def _plan_of(aggregator: Any) -> Any:
+    """Return the plan that came with an aggregator, or else the one for its functions."""
+    read = _was_read(aggregator)
+    return _plan(aggregator) if read is None else read[0]
 
 
 def _first_check(batch: float) -> int:

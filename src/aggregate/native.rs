@@ -81,7 +81,7 @@ pub struct State {
 #[derive(Clone, Debug)]
 pub enum Shape {
     /// One state.
-    State(State),
+    State(Box<State>),
     /// A tuple of such.
     Fields(Vec<Shape>),
 }
@@ -152,9 +152,7 @@ impl NativeAggregate {
             Records::Values => &self.plan.value_sizes,
             Records::Combiners => &self.plan.combiner_sizes,
         };
-        let is_sized = |(path, size): &(Vec<usize>, usize)| {
-            matches!(values.at(path), Some(TypedColumn::Tuple(fields)) if fields.len() == *size)
-        };
+        let is_sized = |(path, size): &(Vec<usize>, usize)| matches!(values.at(path), Some(TypedColumn::Tuple(fields)) if fields.len() == *size);
         if !sizes.iter().all(is_sized) {
             return false;
         }
@@ -193,7 +191,14 @@ impl NativeAggregate {
     pub fn merge(&mut self, records: Records, rows: &[u32], values: &TypedColumn) -> Result<()> {
         let mut states = self.states.iter_mut();
         let mut path = Vec::new();
-        merge_shape(&self.plan.shape, &mut states, records, rows, values, &mut path)
+        merge_shape(
+            &self.plan.shape,
+            &mut states,
+            records,
+            rows,
+            values,
+            &mut path,
+        )
     }
 
     /// The combiners in `rows`; `None` where one of them is beyond any typed column.
@@ -243,9 +248,7 @@ impl NativeAggregate {
                 };
                 Some(Cell::Of(column, carry.copied().unwrap_or(0)))
             }
-            Some(StateColumn::Lists(lists)) => {
-                Some(Cell::List(lists.items(), lists.list(row)?))
-            }
+            Some(StateColumn::Lists(lists)) => Some(Cell::List(lists.items(), lists.list(row)?)),
         })
     }
 
@@ -378,7 +381,9 @@ impl Shape {
             Self::Fields(fields) => fields.iter().map(Self::most_added).max().unwrap_or(0),
             Self::State(state) => {
                 let of_step = |step: &Step| match step {
-                    Step::Add(Source::List(items)) | Step::Extend(Source::List(items)) => items.len(),
+                    Step::Add(Source::List(items)) | Step::Extend(Source::List(items)) => {
+                        items.len()
+                    }
                     _ => 0,
                 };
                 let created = match &state.create {
@@ -469,9 +474,9 @@ impl Step {
                     let column = item.column(values);
                     column.is_some_and(|column| column.is_of_kind(&lists.items))
                 }),
-                (TypedColumn::List(_), operand) => {
-                    operand.column(values).is_some_and(|added| added.is_of_kind(state))
-                }
+                (TypedColumn::List(_), operand) => operand
+                    .column(values)
+                    .is_some_and(|added| added.is_of_kind(state)),
                 _ => false,
             },
             Self::Extend(operand) => {
@@ -811,12 +816,12 @@ mod tests {
 
     fn one_state(merge: Step) -> Plan {
         Plan {
-            shape: Shape::State(State {
+            shape: Shape::State(Box::new(State {
                 create: value(&[]),
                 first: Step::Keep,
                 merge_value: merge.clone(),
                 merge_combiner: merge,
-            }),
+            })),
             value_sizes: Vec::new(),
             combiner_sizes: Vec::new(),
             holds_for_lists: true,
@@ -868,12 +873,12 @@ mod tests {
     fn an_average_counts_with_a_constant() {
         let count = Source::Constant(TypedColumn::Int(vec![1]));
         let state = |create: Source, add: Source, field: usize| {
-            Shape::State(State {
+            Shape::State(Box::new(State {
                 create,
                 first: Step::Keep,
                 merge_value: Step::Add(add),
                 merge_combiner: Step::Add(value(&[field])),
-            })
+            }))
         };
         let plan = Plan {
             shape: Shape::Fields(vec![
@@ -888,7 +893,9 @@ mod tests {
         let mut average = merged(plan, Records::Values, &[0, 1, 0], &values);
         let combiners = average.gather(&[0, 1]).unwrap().unwrap();
         assert!(average.accepts(Records::Combiners, &combiners));
-        average.merge(Records::Combiners, &[0, 1], &combiners).unwrap();
+        average
+            .merge(Records::Combiners, &[0, 1], &combiners)
+            .unwrap();
         let expected = TypedColumn::Tuple(vec![
             TypedColumn::Float(vec![3.0, 4.0]),
             TypedColumn::Int(vec![4, 2]),

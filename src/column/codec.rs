@@ -32,7 +32,10 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             ColumnKind::Float64
         }
         TypedColumn::Str(texts) => {
-            let lengths = texts.len().saturating_add(1).saturating_mul(size_of::<u32>());
+            let lengths = texts
+                .len()
+                .saturating_add(1)
+                .saturating_mul(size_of::<u32>());
             try_grow(&mut bytes, lengths.saturating_add(texts.all().len()), WHAT)?;
             bytes.extend_from_slice(&count(texts.len())?);
             for row in 0..texts.len() {
@@ -203,7 +206,11 @@ fn texts(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Texts> {
         texts.push(text)?;
         bytes = rest;
     }
-    if bytes.is_empty() { Ok(texts) } else { Err(cut()) }
+    if bytes.is_empty() {
+        Ok(texts)
+    } else {
+        Err(cut())
+    }
 }
 
 #[cold]
@@ -250,7 +257,9 @@ mod tests {
     }
 
     fn decode(columns: &Columns, rows: usize) -> Result<Option<TypedColumn>> {
-        let parts = columns.iter().map(|(kind, bytes)| (*kind, bytes.as_slice()));
+        let parts = columns
+            .iter()
+            .map(|(kind, bytes)| (*kind, bytes.as_slice()));
         Decoder::new(parts, &place).read(rows)
     }
 
@@ -287,7 +296,10 @@ mod tests {
 
     #[test]
     fn objects_are_not_typed() {
-        let columns = vec![(ColumnKind::Tuple, 1_u32.to_le_bytes().to_vec()), (ColumnKind::Object, vec![])];
+        let columns = vec![
+            (ColumnKind::Tuple, 1_u32.to_le_bytes().to_vec()),
+            (ColumnKind::Object, vec![]),
+        ];
         assert!(decode(&columns, 1).unwrap().is_none());
         assert!(decode(&Columns::new(), 1).is_err());
     }

@@ -258,9 +258,10 @@ impl TypedColumn {
             (Self::Tuple(fields), Self::Tuple(from)) => {
                 let rows = fields.first().map_or(0, Self::len);
                 let mut pairs = fields.iter_mut().zip(from);
-                if let Err(error) = pairs.try_for_each(|(field, from)| field.push_from(from, row))
-                {
-                    fields.iter_mut().for_each(|field| field.truncate(rows));
+                if let Err(error) = pairs.try_for_each(|(field, from)| field.push_from(from, row)) {
+                    for field in fields.iter_mut() {
+                        field.truncate(rows);
+                    }
                     return Err(error);
                 }
             }
@@ -373,10 +374,9 @@ impl TypedColumn {
             #[allow(clippy::float_cmp)] // as Python compares them
             (Self::Float(a), Self::Float(b)) => a.get(row) == b.get(other_row),
             (Self::Str(a), Self::Str(b)) => a.get(row) == b.get(other_row),
-            (Self::Tuple(a), Self::Tuple(b)) => a
-                .iter()
-                .zip(b)
-                .all(|(a, b)| a.is_same(row, b, other_row)),
+            (Self::Tuple(a), Self::Tuple(b)) => {
+                a.iter().zip(b).all(|(a, b)| a.is_same(row, b, other_row))
+            }
             _ => false,
         }
     }
@@ -387,9 +387,7 @@ impl TypedColumn {
             Self::None(_) => 0,
             Self::Int(ints) => ints.capacity() * size_of::<i64>(),
             Self::Float(floats) => floats.capacity() * size_of::<f64>(),
-            Self::Str(texts) => {
-                texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>()
-            }
+            Self::Str(texts) => texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>(),
             Self::Tuple(fields) => fields.iter().map(Self::heap_bytes).sum(),
             Self::List(lists) => {
                 lists.items.heap_bytes() + lists.ends.capacity() * size_of::<usize>()
@@ -402,12 +400,22 @@ impl TypedColumn {
     pub fn prefetch(&self, row: usize) {
         match self {
             Self::None(_) | Self::List(_) => {}
-            Self::Int(ints) => ints.get(row).into_iter().for_each(|place| memory::prefetch(place)),
+            Self::Int(ints) => ints
+                .get(row)
+                .into_iter()
+                .for_each(|place| memory::prefetch(place)),
             Self::Float(floats) => {
-                floats.get(row).into_iter().for_each(|place| memory::prefetch(place));
+                floats
+                    .get(row)
+                    .into_iter()
+                    .for_each(|place| memory::prefetch(place));
             }
             Self::Str(texts) => {
-                texts.ends.get(row).into_iter().for_each(|place| memory::prefetch(place));
+                texts
+                    .ends
+                    .get(row)
+                    .into_iter()
+                    .for_each(|place| memory::prefetch(place));
             }
             Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch(row)),
         }

@@ -15,9 +15,9 @@ use pyo3::types::{
 };
 
 use super::column_codec::{ColumnDecoder, ColumnEncoder};
-use crate::column::codec::Columns;
 use super::errors::of_iterator;
 use super::ffi;
+use crate::column::codec::Columns;
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::spill::block::{self, BlockEncoder};

@@ -18,7 +18,9 @@ pub fn next<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyA
     // that returns an owned reference or null. `PyIter_Next` adds a call to it.
     let item = unsafe {
         let object = iterator.as_ptr();
-        let next = (*ffi::Py_TYPE(object)).tp_iternext.unwrap_or(ffi::PyIter_Next);
+        let next = (*ffi::Py_TYPE(object))
+            .tp_iternext
+            .unwrap_or(ffi::PyIter_Next);
         Bound::from_owned_ptr_or_opt(py, next(object))
     };
     match item {
@@ -354,8 +356,7 @@ pub fn new_text<'py>(py: Python<'py>, utf8: &[u8]) -> PyResult<Bound<'py, PyAny>
     // The result is an owned reference or null with an error set.
     unsafe {
         let start = utf8.as_ptr().cast();
-        let text =
-            ffi::PyUnicode_DecodeUTF8(start, utf8.len().cast_signed(), std::ptr::null());
+        let text = ffi::PyUnicode_DecodeUTF8(start, utf8.len().cast_signed(), std::ptr::null());
         Bound::from_owned_ptr_or_err(py, text)
     }
 }

@@ -9,9 +9,9 @@ use super::gil_cell::GilCell;
 use super::guard::Function;
 use super::object_table::Progress;
 use super::plan::plan_of;
+use super::records::RecordsIterator;
 use super::table::Table;
 use crate::aggregate::Records;
-use super::records::RecordsIterator;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
 use crate::spill::external_table::{ExternalTable, MergeLimits, Spillable};
@@ -99,6 +99,10 @@ impl Merger {
         let mut until_typed = self.records_until_typed(agg)?;
         let mut spilled_for_room = false;
         loop {
+            if until_typed == Some(0) {
+                until_typed = None;
+                self.narrow(agg, &iterator)?;
+            }
             let records = interval.records().min(until_typed.unwrap_or(usize::MAX));
             let (progress, is_due) = self.with_state(py, |state| {
                 let progress = state.table.table.merge(&iterator, kind, records)?;
@@ -134,10 +138,6 @@ impl Merger {
                 return Ok(());
             }
             until_typed = until_typed.map(|until| until.saturating_sub(records));
-            if until_typed == Some(0) {
-                until_typed = None;
-                self.narrow(agg, &iterator)?;
-            }
             spilled_for_room = wants_room;
             py.check_signals()?;
         }
@@ -146,16 +146,14 @@ impl Merger {
 
 impl Merger {
     /// How many more records are merged by the functions before they are read to find out what
-    /// they compute: reading them takes as long as calling them some thousand times. `None` where
-    /// that was done, or is not to be.
+    /// they compute. `None` where that was done, or is not to be.
     fn records_until_typed(&self, agg: &Bound<'_, PyAny>) -> Result<Option<usize>> {
         let py = agg.py();
         let read = self.with_state(py, |state| Ok(state.read.take()))?;
         if let Some(read) = read {
-            let is_same = functions_of(agg)?
-                .iter()
-                .zip(&read)
-                .all(|(now, read)| now.is(read));
+            let now = functions_of(agg);
+            let is_same =
+                now.is_ok_and(|now| now.iter().zip(&read).all(|(now, read)| now.is(read)));
             if is_same {
                 self.with_state(py, |state| {
                     state.read = Some(read);
@@ -167,13 +165,17 @@ impl Merger {
             self.with_state(py, |state| state.table.table.widen(py))?;
         }
         let module = py.import("ferroshuffle.shuffle")?;
-        Ok(module.getattr("_records_before_typed")?.extract()?)
+        let until = module.call_method1("_records_until_read", (agg,))?;
+        Ok(until.extract()?)
     }
 
     /// Reads the functions, and goes on with typed columns where they allow that.
     fn narrow(&self, agg: &Bound<'_, PyAny>, iterator: &Bound<'_, PyAny>) -> Result<()> {
         let py = agg.py();
-        let functions = functions_of(agg)?;
+        // One that has not all three is nothing to be read.
+        let Ok(functions) = functions_of(agg) else {
+            return Ok(());
+        };
         let plan = plan_of(agg)?;
         self.with_state(py, |state| {
             state.read = Some(functions);
@@ -268,9 +270,11 @@ impl Merger {
 
     /// Iterator over the records in memory, which stay.
     fn items(slf: &Bound<'_, Self>) -> PyResult<RecordsIterator> {
+        let (py, merger) = (slf.py(), slf.get());
+        merger.with_state(py, |state| state.table.table.settle())?;
         Ok(RecordsIterator::in_memory(
             slf.clone().unbind(),
-            slf.get().len(slf.py())?,
+            merger.len(py)?,
         ))
     }
 
@@ -289,6 +293,7 @@ impl Merger {
         let py = agg.py();
         self.prepare_external(agg)?;
         let merge = self.with_state(py, |state| {
+            state.table.table.settle()?;
             let merge = state.table.take_merge(merge_limits(limits))?;
             state.is_drained = true;
             Ok(merge)

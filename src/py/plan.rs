@@ -9,8 +9,8 @@ use crate::aggregate::native::{Comparison, Plan, Shape, Source, State, Step};
 
 /// The plan for an aggregator; `None` where its functions are to be called.
 pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
-    let native = agg.py().import("ferroshuffle.native")?;
-    let plan = native.call_method1("plan", (agg,))?;
+    let module = agg.py().import("ferroshuffle.shuffle")?;
+    let plan = module.call_method1("_plan_of", (agg,))?;
     if plan.is_none() {
         return Ok(None);
     }
@@ -54,7 +54,7 @@ fn shape(combiner: &Bound<'_, PyAny>) -> PyResult<Option<Shape>> {
             merge_combiner,
         }))
     };
-    Ok(state()?.map(Shape::State))
+    Ok(state()?.map(Box::new).map(Shape::State))
 }
 
 fn step(step: &Bound<'_, PyAny>) -> PyResult<Option<Step>> {

@@ -78,6 +78,13 @@ impl Table {
         Ok(())
     }
 
+    /// Merges records that were read, and could not be merged for want of memory.
+    pub fn settle(&mut self) -> Result<()> {
+        self.typed
+            .as_mut()
+            .map_or(Ok(()), |typed| typed.merge_batch())
+    }
+
     /// Merges up to `records` records of `iterator`.
     pub fn merge(
         &mut self,
@@ -257,9 +264,9 @@ impl Spillable for Table {
     }
 
     fn reserve(&mut self, rows: usize) {
-        match &mut self.typed {
-            Some(typed) => typed.reserve(rows),
-            None => self.objects.reserve(rows),
+        // Beside typed rows an index for as many, all zeros, would be much of what was freed.
+        if self.typed.is_none() {
+            self.objects.reserve(rows);
         }
     }
 

@@ -100,9 +100,10 @@ pub fn push_list(lists: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<b
 pub fn push_key(column: &mut TypedColumn, key: Borrowed<'_, '_, PyAny>) -> Result<bool> {
     match column {
         TypedColumn::Int(ints) => Ok(push_number(ints, ffi::as_i64(key))),
-        TypedColumn::Float(floats) => {
-            Ok(push_number(floats, ffi::as_f64(key).filter(|key| !key.is_nan())))
-        }
+        TypedColumn::Float(floats) => Ok(push_number(
+            floats,
+            ffi::as_f64(key).filter(|key| !key.is_nan()),
+        )),
         TypedColumn::Tuple(fields) => push_tuple(fields, key, push_key),
         column => push(column, key),
     }
@@ -159,7 +160,10 @@ pub fn hashes(py: Python<'_>, keys: &TypedColumn, hashes: &mut Vec<KeyHash>) -> 
     }
     for row in 0..keys.len() {
         let key = get(py, keys, row)?;
-        hashes.push(KeyHash::of_python(ffi::hash(key.as_borrowed())?.0 as i64, false));
+        hashes.push(KeyHash::of_python(
+            ffi::hash(key.as_borrowed())?.0 as i64,
+            false,
+        ));
     }
     Ok(())
 }
@@ -246,4 +250,3 @@ fn shaped<'py>(
         }
     }
 }
-

@@ -77,7 +77,6 @@ impl Batch {
         self.hashes.len()
     }
 
-
     fn truncate(&mut self, records: usize) {
         self.hashes.truncate(records);
         self.keys.truncate(records);
@@ -317,8 +316,9 @@ impl TypedTable {
         Ok(true)
     }
 
-    /// Merges the batch. Where memory is refused, it is as before.
-    fn merge_batch(&mut self) -> Result<()> {
+    /// Merges the batch, of which something is left where there was no memory for it. Where memory
+    /// is refused, it is as before.
+    pub fn merge_batch(&mut self) -> Result<()> {
         let batch = &mut self.batch;
         let records = batch.len();
         let Some(values) = batch.values.as_mut().filter(|_| records > 0) else {
@@ -357,11 +357,6 @@ impl TypedTable {
         Ok(())
     }
 
-    /// Whether a record is left in the batch: one that there was no memory for.
-    pub fn is_pending(&self) -> bool {
-        self.batch.len() > 0
-    }
-
     /// Puts all that it holds into `objects`, which is empty, by which it is merged from now on.
     pub fn widen_into(&mut self, py: Python<'_>, objects: &mut ObjectTable) -> Result<()> {
         for row in 0..self.rows() {
@@ -397,7 +392,10 @@ impl TypedTable {
     /// Writes all rows as blocks, partition by partition.
     pub fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         let mut encoder = BlockEncoder::new();
-        let items: usize = self.aggregate.lists().map_or(0, |lists| lists.items().len());
+        let items: usize = self
+            .aggregate
+            .lists()
+            .map_or(0, |lists| lists.items().len());
         let row_weight = self.heap_bytes() / self.rows().saturating_add(items).max(1);
         let most = (BLOCK_BYTES / row_weight.max(1)).max(1);
         let mut block = Vec::new();
@@ -558,11 +556,6 @@ impl TypedTable {
         let merged = self.merge_batch();
         self.batch = kept;
         merged.map(|()| true)
-    }
-
-    /// Makes room for `rows` rows, where there is as much memory.
-    pub fn reserve(&mut self, rows: usize) {
-        self.map.reserve(rows);
     }
 
     /// Forgets everything and keeps the memory for as much again.
