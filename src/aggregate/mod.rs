@@ -9,6 +9,7 @@ use crate::error::Result;
 pub mod callback;
 pub mod collect;
 pub mod native;
+pub mod plan;
 
 /// Which of an aggregate's functions records go through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::typed;
-use crate::aggregate::native::{Comparison, Plan, Shape, Source, State, Step};
+use crate::aggregate::plan::{Comparison, Plan, Shape, Source, State, Step};
 
 /// The plan for an aggregator; `None` where its functions are to be called.
 pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {

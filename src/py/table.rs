@@ -11,7 +11,7 @@ use super::object_table::{ObjectTable, Progress, pair_of};
 use super::typed_table::{Outcome, TypedTable};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;
-use crate::aggregate::native::Plan;
+use crate::aggregate::plan::Plan;
 use crate::error::Result;
 use crate::metrics::Spilled;
 use crate::spill::block;

@@ -4,7 +4,8 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::ffi;
-use crate::aggregate::native::{Cell, NativeAggregate, Shape};
+use crate::aggregate::native::{Cell, NativeAggregate};
+use crate::aggregate::plan::Shape;
 use crate::column::typed::{Lists, Texts, TypedColumn, hash_of_int};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;

@@ -1,0 +1,309 @@
+//! Plans: what a native aggregate is made of, and what kinds of values it holds for.
+
+use super::Records;
+use crate::column::typed::{Lists, TypedColumn};
+
+/// Where a step takes its operand from.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// The value, or what is in it at a path of tuple indices.
+    Value(Vec<usize>),
+    /// The same each time: a column of one row.
+    Constant(TypedColumn),
+    /// A new list of these, which are no lists of that sort.
+    List(Vec<Source>),
+}
+
+/// How two numbers or texts are compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+}
+
+/// What becomes of a field of a combiner.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// It stays.
+    Keep,
+    /// It becomes the operand.
+    Take(Source),
+    /// The operand is added to it: a number to a number, a list to the end of a list.
+    Add(Source),
+    /// It is a list, which is made longer by the operand.
+    Extend(Source),
+    /// The operand is added in front: a number only, where that is the same.
+    AddInFront(Source),
+    /// It stays if `field[at] comparison operand` is as `keeps` says, and becomes `value` if not.
+    Choose {
+        /// What of the field is compared.
+        at: Vec<usize>,
+        /// How.
+        comparison: Comparison,
+        /// What with.
+        operand: Source,
+        /// Which outcome keeps the field.
+        keeps: bool,
+        /// What it becomes otherwise.
+        value: Source,
+    },
+}
+
+/// A combiner, or a field of one, that is merged by itself.
+#[derive(Clone, Debug)]
+pub struct State {
+    /// What it starts as.
+    pub create: Source,
+    /// What the first value then does to it.
+    pub first: Step,
+    /// How a value is merged into it.
+    pub merge_value: Step,
+    /// How another combiner is merged into it; the operand is the whole combiner.
+    pub merge_combiner: Step,
+}
+
+/// How combiners are made up.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// One state.
+    State(Box<State>),
+    /// A tuple of such.
+    Fields(Vec<Shape>),
+}
+
+/// What a shuffle's functions make together.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The combiner.
+    pub shape: Shape,
+    /// Places in a value where there is a tuple of so many items, or the plan does not hold.
+    pub value_sizes: Vec<(Vec<usize>, usize)>,
+    /// The same in a combiner that is merged into another.
+    pub combiner_sizes: Vec<(Vec<usize>, usize)>,
+    /// Whether it holds for values and combiners in which there are lists.
+    pub holds_for_lists: bool,
+}
+
+impl Shape {
+    pub(super) fn most_added(&self) -> usize {
+        match self {
+            Self::Fields(fields) => fields.iter().map(Self::most_added).max().unwrap_or(0),
+            Self::State(state) => {
+                let of_step = |step: &Step| match step {
+                    Step::Add(Source::List(items)) | Step::Extend(Source::List(items)) => {
+                        items.len()
+                    }
+                    _ => 0,
+                };
+                let created = match &state.create {
+                    Source::List(items) => items.len(),
+                    _ => 0,
+                };
+                let later = of_step(&state.merge_value).max(of_step(&state.merge_combiner));
+                later.max(created + of_step(&state.first))
+            }
+        }
+    }
+}
+
+impl State {
+    /// An empty column of what values of the kind of `values` are created as.
+    pub(super) fn kind(&self, values: &TypedColumn) -> Option<TypedColumn> {
+        let Source::List(items) = &self.create else {
+            return self.create.column(values).map(TypedColumn::fresh);
+        };
+        // An empty list is of what is put into it first.
+        let item = match (items.first(), &self.first) {
+            (Some(item), _) => item.column(values)?,
+            (None, Step::Add(Source::List(added)) | Step::Extend(Source::List(added))) => {
+                added.first()?.column(values)?
+            }
+            (None, Step::Add(added) | Step::Extend(added)) => match added.column(values)? {
+                TypedColumn::List(lists) => &lists.items,
+                _ => return None,
+            },
+            _ => return None,
+        };
+        let mut items = items.iter().map(|item| item.column(values));
+        items
+            .all(|column| column.is_some_and(|column| column.is_of_kind(item)))
+            .then(|| TypedColumn::List(Lists::of(item)))
+    }
+
+    pub(super) fn step(&self, records: Records) -> &Step {
+        match records {
+            Records::Values => &self.merge_value,
+            Records::Combiners => &self.merge_combiner,
+        }
+    }
+}
+
+impl Source {
+    /// The column that the operands are in.
+    #[inline]
+    pub(super) fn column<'a>(&'a self, values: &'a TypedColumn) -> Option<&'a TypedColumn> {
+        match self {
+            Self::Value(path) => values.at(path),
+            Self::Constant(column) => Some(column),
+            Self::List(_) => None,
+        }
+    }
+
+    /// How far on the operand of the next record is.
+    #[inline]
+    pub(super) fn stride(&self) -> usize {
+        match self {
+            Self::Value(_) => 1,
+            Self::Constant(_) | Self::List(_) => 0,
+        }
+    }
+
+    /// The row of the operand for record `at`.
+    #[inline]
+    pub(super) fn row(&self, at: usize) -> usize {
+        at * self.stride()
+    }
+}
+
+impl Step {
+    /// Whether the step on a state of that kind is what Python does, for any values of the kind
+    /// of `values`.
+    pub(super) fn is_exact(&self, state: &TypedColumn, values: &TypedColumn) -> bool {
+        let is_of_kind = |source: &Source| {
+            let column = source.column(values);
+            column.is_some_and(|column| column.is_of_kind(state)) && state.is_replaceable()
+        };
+        match self {
+            Self::Keep => true,
+            Self::Take(value) => is_of_kind(value),
+            Self::Add(operand) | Self::AddInFront(operand) => match (state, operand) {
+                (TypedColumn::Int(_) | TypedColumn::Float(_), operand) => is_of_kind(operand),
+                (TypedColumn::List(_), _) if matches!(self, Self::AddInFront(_)) => false,
+                (TypedColumn::List(lists), Source::List(items)) => items.iter().all(|item| {
+                    let column = item.column(values);
+                    column.is_some_and(|column| column.is_of_kind(&lists.items))
+                }),
+                (TypedColumn::List(_), operand) => operand
+                    .column(values)
+                    .is_some_and(|added| added.is_of_kind(state)),
+                _ => false,
+            },
+            Self::Extend(operand) => {
+                matches!(state, TypedColumn::List(_))
+                    && Self::Add(operand.clone()).is_exact(state, values)
+            }
+            Self::Choose {
+                at, operand, value, ..
+            } => {
+                let Some(compared) = state.at(at) else {
+                    return false;
+                };
+                let is_comparable = matches!(
+                    compared,
+                    TypedColumn::Int(_) | TypedColumn::Float(_) | TypedColumn::Str(_)
+                );
+                let operand = operand.column(values);
+                is_comparable
+                    && operand.is_some_and(|operand| operand.is_of_kind(compared))
+                    && is_of_kind(value)
+            }
+        }
+    }
+}
+
+impl Comparison {
+    #[inline]
+    pub(super) fn holds<T: PartialOrd + ?Sized>(self, a: &T, b: &T) -> bool {
+        match self {
+            Self::Less => a < b,
+            Self::LessOrEqual => a <= b,
+            Self::Greater => a > b,
+            Self::GreaterOrEqual => a >= b,
+        }
+    }
+
+    #[inline]
+    pub(super) fn holds_at(
+        self,
+        a: &TypedColumn,
+        row: usize,
+        b: &TypedColumn,
+        other: usize,
+    ) -> bool {
+        match (a, b) {
+            (TypedColumn::Int(a), TypedColumn::Int(b)) => {
+                matches!((a.get(row), b.get(other)), (Some(a), Some(b)) if self.holds(a, b))
+            }
+            (TypedColumn::Float(a), TypedColumn::Float(b)) => {
+                matches!((a.get(row), b.get(other)), (Some(a), Some(b)) if self.holds(a, b))
+            }
+            // The order of characters is that of their bytes in UTF-8.
+            (TypedColumn::Str(a), TypedColumn::Str(b)) => self.holds(a.get(row), b.get(other)),
+            _ => false,
+        }
+    }
+}
+
+/// The kinds of the states that are created from values of the kind of `values`.
+pub(super) fn created(shape: &Shape, values: &TypedColumn, kinds: &mut Vec<TypedColumn>) -> bool {
+    match shape {
+        Shape::State(state) => match state.kind(values) {
+            Some(kind) => {
+                let is_exact = state.first.is_exact(&kind, values);
+                kinds.push(kind);
+                is_exact
+            }
+            None => false,
+        },
+        Shape::Fields(fields) => fields.iter().all(|field| created(field, values, kinds)),
+    }
+}
+
+/// The kinds of the states that combiners of the kind of `combiners` are taken apart into.
+pub(super) fn adopted(
+    shape: &Shape,
+    combiners: &TypedColumn,
+    kinds: &mut Vec<TypedColumn>,
+) -> bool {
+    match (shape, combiners) {
+        (Shape::State(_), column) => {
+            kinds.push(column.fresh());
+            true
+        }
+        (Shape::Fields(fields), TypedColumn::Tuple(columns)) if fields.len() == columns.len() => {
+            let mut parts = fields.iter().zip(columns);
+            parts.all(|(field, column)| adopted(field, column, kinds))
+        }
+        _ => false,
+    }
+}
+
+/// The step of each state.
+pub(super) fn steps(shape: &Shape, records: Records) -> Vec<&Step> {
+    match shape {
+        Shape::State(state) => vec![state.step(records)],
+        Shape::Fields(fields) => fields
+            .iter()
+            .flat_map(|field| steps(field, records))
+            .collect(),
+    }
+}
+
+/// Columns put together as the combiners are.
+pub(super) fn shaped(
+    shape: &Shape,
+    columns: &mut impl Iterator<Item = TypedColumn>,
+) -> TypedColumn {
+    match shape {
+        Shape::State(_) => columns.next().unwrap_or(TypedColumn::None(0)),
+        Shape::Fields(fields) => {
+            TypedColumn::Tuple(fields.iter().map(|field| shaped(field, columns)).collect())
+        }
+    }
+}
