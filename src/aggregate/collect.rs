@@ -1,7 +1,7 @@
 //! Lists of values as one column: what is appended is noted with the row of its list, and put in
 //! order when the lists are read.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 
 use crate::column::typed::{Lists, TypedColumn};
@@ -19,6 +19,8 @@ pub struct Collected {
     items: TypedColumn,
     /// Made when a list is first read; there is none while items are being added.
     order: OnceCell<Order>,
+    /// How often that was done.
+    sorts: Cell<usize>,
 }
 
 /// The items of each list, in the order in which they came.
@@ -36,6 +38,7 @@ impl Collected {
             rows: Vec::new(),
             items: items.fresh(),
             order: OnceCell::new(),
+            sorts: Cell::new(0),
         }
     }
 
@@ -115,11 +118,17 @@ impl Collected {
         if self.order.get().is_none() {
             let made = Order::of(&self.counts, &self.rows)?;
             let _ = self.order.set(made);
+            self.sorts.set(self.sorts.get() + 1);
         }
         self.order.get().ok_or_else(|| Error::OutOfMemory {
             wanted: 0,
             what: WHAT,
         })
+    }
+
+    /// How often all items were put in order, as they are to be read after some were added.
+    pub fn sorts(&self) -> usize {
+        self.sorts.get()
     }
 
     /// Which items are in the list in `row`, in their order.

@@ -135,6 +135,15 @@ impl NativeAggregate {
         }
     }
 
+    /// How often lists were put in order.
+    pub fn sorts(&self) -> usize {
+        let of_state = |state: &StateColumn| match state {
+            StateColumn::Cells { .. } => 0,
+            StateColumn::Lists(lists) => lists.sorts(),
+        };
+        self.states.iter().map(of_state).max().unwrap_or(0)
+    }
+
     /// Items of all lists in `row`.
     pub fn items(&self, row: usize) -> usize {
         let of_state = |state: &StateColumn| match state {
@@ -142,6 +151,11 @@ impl NativeAggregate {
             StateColumn::Lists(lists) => lists.count(row),
         };
         self.states.iter().map(of_state).sum()
+    }
+
+    /// By what combiners are made.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// How combiners are made up.

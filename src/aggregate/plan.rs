@@ -90,7 +90,39 @@ pub struct Plan {
     pub holds_for_lists: bool,
 }
 
+impl Plan {
+    /// The places in a value that the plan looks at; what is at none of them, and in none of
+    /// them, may be anything.
+    pub fn paths(&self) -> Vec<&[usize]> {
+        let mut paths = Vec::new();
+        self.shape.paths(&mut paths);
+        paths
+    }
+}
+
 impl Shape {
+    fn paths<'a>(&'a self, paths: &mut Vec<&'a [usize]>) {
+        match self {
+            Self::Fields(fields) => fields.iter().for_each(|field| field.paths(paths)),
+            Self::State(state) => {
+                state.create.paths(paths);
+                for step in [&state.first, &state.merge_value] {
+                    match step {
+                        Step::Keep => {}
+                        Step::Take(source)
+                        | Step::Add(source)
+                        | Step::AddInFront(source)
+                        | Step::Extend(source) => source.paths(paths),
+                        Step::Choose { operand, value, .. } => {
+                            operand.paths(paths);
+                            value.paths(paths);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
     pub(super) fn most_added(&self) -> usize {
         match self {
             Self::Fields(fields) => fields.iter().map(Self::most_added).max().unwrap_or(0),
@@ -145,6 +177,14 @@ impl State {
 }
 
 impl Source {
+    fn paths<'a>(&'a self, paths: &mut Vec<&'a [usize]>) {
+        match self {
+            Self::Value(path) => paths.push(path),
+            Self::Constant(_) => {}
+            Self::List(items) => items.iter().for_each(|item| item.paths(paths)),
+        }
+    }
+
     /// The column that the operands are in.
     #[inline]
     pub(super) fn column<'a>(&'a self, values: &'a TypedColumn) -> Option<&'a TypedColumn> {
@@ -255,7 +295,11 @@ pub(super) fn created(shape: &Shape, values: &TypedColumn, kinds: &mut Vec<Typed
     match shape {
         Shape::State(state) => match state.kind(values) {
             Some(kind) => {
-                let is_exact = state.first.is_exact(&kind, values);
+                // A first sum may go beyond 64 bits, where nothing but sums knows what to do.
+                let is_sum = matches!(state.first, Step::Add(_) | Step::AddInFront(_));
+                let may_carry = is_sum && matches!(kind, TypedColumn::Int(_));
+                let replaces = matches!(state.merge_value, Step::Take(_) | Step::Choose { .. });
+                let is_exact = state.first.is_exact(&kind, values) && !(may_carry && replaces);
                 kinds.push(kind);
                 is_exact
             }

@@ -17,6 +17,11 @@ pub type Columns = Vec<(ColumnKind, Vec<u8>)>;
 pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
     let mut bytes = Vec::new();
     let kind = match column {
+        TypedColumn::Unread(_) => {
+            return Err(Error::Usage(
+                "what was not read cannot be written".to_owned(),
+            ));
+        }
         TypedColumn::None(rows) => {
             bytes.extend_from_slice(&count(*rows)?);
             ColumnKind::None

@@ -14,6 +14,8 @@ const WHAT: &str = "a typed column";
 pub enum TypedColumn {
     /// So many times `None`.
     None(usize),
+    /// So many values that no step looks at, whatever they are.
+    Unread(usize),
     /// Exactly `int`, within 64 bits.
     Int(Vec<i64>),
     /// Exactly `float`.
@@ -95,6 +97,30 @@ impl Texts {
         Ok(())
     }
 
+    /// Appends a text of so many code points; `false` where one of them is no character, as a
+    /// lone surrogate is none: nothing was appended then.
+    pub fn push_chars(&mut self, chars: impl ExactSizeIterator<Item = u32>) -> Result<bool> {
+        const MOST_BYTES: usize = 4;
+        try_grow(&mut self.ends, 1, WHAT)?;
+        try_grow(
+            &mut self.bytes,
+            chars.len().saturating_mul(MOST_BYTES),
+            WHAT,
+        )?;
+        let start = self.bytes.len();
+        for code in chars {
+            let Some(char) = char::from_u32(code) else {
+                self.bytes.truncate(start);
+                return Ok(false);
+            };
+            let mut utf8 = [0; MOST_BYTES];
+            self.bytes
+                .extend_from_slice(char.encode_utf8(&mut utf8).as_bytes());
+        }
+        self.ends.push(self.bytes.len());
+        Ok(true)
+    }
+
     /// All texts, one after the other.
     pub fn all(&self) -> &[u8] {
         &self.bytes
@@ -112,6 +138,7 @@ impl TypedColumn {
     pub fn fresh(&self) -> Self {
         match self {
             Self::None(_) => Self::None(0),
+            Self::Unread(_) => Self::Unread(0),
             Self::Int(_) => Self::Int(Vec::new()),
             Self::Float(_) => Self::Float(Vec::new()),
             Self::Str(_) => Self::Str(Texts::default()),
@@ -124,6 +151,7 @@ impl TypedColumn {
     pub fn is_of_kind(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::None(_), Self::None(_))
+            | (Self::Unread(_), Self::Unread(_))
             | (Self::Int(_), Self::Int(_))
             | (Self::Float(_), Self::Float(_))
             | (Self::Str(_), Self::Str(_)) => true,
@@ -148,7 +176,7 @@ impl TypedColumn {
     #[inline]
     pub fn len(&self) -> usize {
         match self {
-            Self::None(rows) => *rows,
+            Self::None(rows) | Self::Unread(rows) => *rows,
             Self::Int(rows) => rows.len(),
             Self::Float(rows) => rows.len(),
             Self::Str(texts) => texts.len(),
@@ -173,7 +201,7 @@ impl TypedColumn {
     /// Forgets the rows from `rows` on.
     pub fn truncate(&mut self, rows: usize) {
         match self {
-            Self::None(len) => *len = rows.min(*len),
+            Self::None(len) | Self::Unread(len) => *len = rows.min(*len),
             Self::Int(ints) => ints.truncate(rows),
             Self::Float(floats) => floats.truncate(rows),
             Self::Str(texts) => texts.truncate(rows),
@@ -186,7 +214,7 @@ impl TypedColumn {
     #[inline]
     pub fn try_reserve(&mut self, more: usize) -> Result<()> {
         match self {
-            Self::None(_) => Ok(()),
+            Self::None(_) | Self::Unread(_) => Ok(()),
             Self::Int(ints) => try_grow(ints, more, WHAT),
             Self::Float(floats) => try_grow(floats, more, WHAT),
             Self::Str(texts) => try_grow(&mut texts.ends, more, WHAT),
@@ -221,6 +249,25 @@ impl TypedColumn {
         }
     }
 
+    /// Whether there are texts or lists in it, at any depth.
+    pub fn is_long(&self) -> bool {
+        match self {
+            Self::Str(_) | Self::List(_) => true,
+            Self::Tuple(fields) => fields.iter().any(Self::is_long),
+            _ => false,
+        }
+    }
+
+    /// Bytes of what rows are long by: texts, and items of lists.
+    pub fn long_bytes(&self) -> usize {
+        match self {
+            Self::Str(texts) => texts.bytes.len(),
+            Self::Tuple(fields) => fields.iter().map(Self::long_bytes).sum(),
+            Self::List(lists) => lists.items.len() * size_of::<u64>() + lists.items.long_bytes(),
+            _ => 0,
+        }
+    }
+
     /// As many items as may be put into one list, of all rows.
     pub fn most_items(&self) -> usize {
         match self {
@@ -234,7 +281,7 @@ impl TypedColumn {
     #[inline]
     pub fn push_from(&mut self, from: &Self, row: usize) -> Result<()> {
         match (self, from) {
-            (Self::None(rows), Self::None(_)) => *rows += 1,
+            (Self::None(rows), Self::None(_)) | (Self::Unread(rows), Self::Unread(_)) => *rows += 1,
             (Self::Int(ints), Self::Int(from)) => {
                 try_grow(ints, 1, WHAT)?;
                 ints.extend(from.get(row));
@@ -274,7 +321,7 @@ impl TypedColumn {
     pub fn append(&mut self, from: &Self) -> Result<()> {
         let rows = self.len();
         let appended = match (&mut *self, from) {
-            (Self::None(rows), Self::None(more)) => {
+            (Self::None(rows), Self::None(more)) | (Self::Unread(rows), Self::Unread(more)) => {
                 *rows += more;
                 Ok(())
             }
@@ -334,7 +381,7 @@ impl TypedColumn {
         let mut gathered = self.fresh();
         gathered.try_reserve(rows.len())?;
         match (&mut gathered, self) {
-            (Self::None(len), _) => *len = rows.len(),
+            (Self::None(len) | Self::Unread(len), _) => *len = rows.len(),
             (Self::Int(to), Self::Int(from)) => {
                 to.extend(rows.iter().filter_map(|&row| from.get(row as usize)));
             }
@@ -384,7 +431,7 @@ impl TypedColumn {
     /// Bytes allocated for the rows.
     pub fn heap_bytes(&self) -> usize {
         match self {
-            Self::None(_) => 0,
+            Self::None(_) | Self::Unread(_) => 0,
             Self::Int(ints) => ints.capacity() * size_of::<i64>(),
             Self::Float(floats) => floats.capacity() * size_of::<f64>(),
             Self::Str(texts) => texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>(),
@@ -399,7 +446,7 @@ impl TypedColumn {
     #[inline]
     pub fn prefetch(&self, row: usize) {
         match self {
-            Self::None(_) | Self::List(_) => {}
+            Self::None(_) | Self::Unread(_) | Self::List(_) => {}
             Self::Int(ints) => ints
                 .get(row)
                 .into_iter()
@@ -564,6 +611,15 @@ mod tests {
         assert_eq!(to.len(), 3);
         assert!(to.is_same(0, &from, 1) && to.is_same(1, &from, 1) && to.is_same(2, &from, 0));
         assert_eq!(TypedColumn::None(9).gather(&[3, 4]).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn characters_become_utf8_and_surrogates_nothing() {
+        let mut texts = Texts::default();
+        assert!(texts.push_chars([0x61, 0xe9, 0x1f980].into_iter()).unwrap());
+        assert!(!texts.push_chars([0x61, 0xd800].into_iter()).unwrap());
+        assert_eq!((texts.len(), texts.get(0)), (1, "aé\u{1f980}".as_bytes()));
+        assert_eq!(texts.all().len(), texts.get(0).len());
     }
 
     #[test]

@@ -361,26 +361,75 @@ pub fn new_text<'py>(py: Python<'py>, utf8: &[u8]) -> PyResult<Bound<'py, PyAny>
     }
 }
 
-/// Whether it is exactly a `str` of which [`utf8`] can be had.
-pub fn is_text(object: Borrowed<'_, '_, PyAny>) -> bool {
-    utf8(object).is_some()
+/// The characters of an exact `str`, by the width that it is stored in.
+pub enum Text<'a> {
+    /// Which are their own UTF-8.
+    Ascii(&'a [u8]),
+    /// Below 256.
+    One(&'a [u8]),
+    /// Below 65,536.
+    Two(&'a [u16]),
+    /// Any.
+    Four(&'a [u32]),
 }
 
-/// The UTF-8 of an exact `str`; `None` for another object, and where there are surrogates.
+impl Text<'_> {
+    /// Number of characters.
+    #[inline]
+    pub fn length(&self) -> usize {
+        match self {
+            Self::Ascii(chars) | Self::One(chars) => chars.len(),
+            Self::Two(chars) => chars.len(),
+            Self::Four(chars) => chars.len(),
+        }
+    }
+}
+
+/// The characters of an exact `str`; `None` for another object.
 #[inline]
-pub fn utf8<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
+pub fn text<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<Text<'a>> {
+    if let Some(bytes) = one_byte_text(object) {
+        return Some(if bytes.is_ascii() {
+            Text::Ascii(bytes)
+        } else {
+            Text::One(bytes)
+        });
+    }
     let text = object.cast_exact::<PyString>().ok()?.as_ptr();
-    let mut length = 0;
-    // SAFETY: it is a `str`; null says that an exception is set, which is dropped. The bytes
-    // belong to the `str`, do not change, and live as long as the reference that `object` borrows.
+    // SAFETY: it is a `str` and ready, so kind, length and data describe live memory, aligned for
+    // its kind, which does not change and is there as long as the reference that `object` borrows.
     unsafe {
-        let start = ffi::PyUnicode_AsUTF8AndSize(text, &raw mut length);
-        if start.is_null() {
-            drop(PyErr::take(object.py()));
+        #[allow(deprecated)] // since 3.14, where every `str` is ready
+        if ffi::PyUnicode_IS_READY(text) == 0 {
             return None;
         }
-        let length = usize::try_from(length).ok()?;
-        Some(std::slice::from_raw_parts(start.cast(), length))
+        let length = usize::try_from(ffi::PyUnicode_GET_LENGTH(text)).ok()?;
+        let data = ffi::PyUnicode_DATA(text);
+        match ffi::PyUnicode_KIND(text) {
+            2 => Some(Text::Two(std::slice::from_raw_parts(data.cast(), length))),
+            4 => Some(Text::Four(std::slice::from_raw_parts(data.cast(), length))),
+            _ => None,
+        }
+    }
+}
+
+/// A new tuple of `length` items, each made by `item`.
+#[inline]
+pub fn new_tuple<'py, E: From<PyErr>>(
+    py: Python<'py>,
+    length: usize,
+    mut item: impl FnMut(usize) -> Result<Bound<'py, PyAny>, E>,
+) -> Result<Bound<'py, PyAny>, E> {
+    // SAFETY: the new tuple has as many empty places, each of which takes over one owned
+    // reference; one with places left empty can be dropped, and nothing else has seen it yet.
+    unsafe {
+        let tuple = ffi::PyTuple_New(length.cast_signed());
+        let tuple = Bound::from_owned_ptr_or_err(py, tuple)?;
+        for place in 0..length {
+            let item = item(place)?;
+            ffi::PyTuple_SET_ITEM(tuple.as_ptr(), place.cast_signed(), item.into_ptr());
+        }
+        Ok(tuple)
     }
 }
 

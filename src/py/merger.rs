@@ -101,7 +101,7 @@ impl Merger {
         loop {
             if until_typed == Some(0) {
                 until_typed = None;
-                self.narrow(agg, &iterator)?;
+                self.narrow(agg)?;
             }
             let records = interval.records().min(until_typed.unwrap_or(usize::MAX));
             let (progress, is_due) = self.with_state(py, |state| {
@@ -148,29 +148,39 @@ impl Merger {
     /// How many more records are merged by the functions before they are read to find out what
     /// they compute. `None` where that was done, or is not to be.
     fn records_until_typed(&self, agg: &Bound<'_, PyAny>) -> Result<Option<usize>> {
-        let py = agg.py();
-        let read = self.with_state(py, |state| Ok(state.read.take()))?;
-        if let Some(read) = read {
-            let now = functions_of(agg);
-            let is_same =
-                now.is_ok_and(|now| now.iter().zip(&read).all(|(now, read)| now.is(read)));
-            if is_same {
-                self.with_state(py, |state| {
-                    state.read = Some(read);
-                    Ok(())
-                })?;
-                return Ok(None);
-            }
-            // Others are in their place: they are called, until they are read in their turn.
-            self.with_state(py, |state| state.table.table.widen(py))?;
+        if self.heed_functions(agg)? {
+            return Ok(None);
         }
-        let module = py.import("ferroshuffle.shuffle")?;
+        let module = agg.py().import("ferroshuffle.shuffle")?;
         let until = module.call_method1("_records_until_read", (agg,))?;
         Ok(until.extract()?)
     }
 
+    /// Whether the functions have been read. Where others are in their place since, those are
+    /// called from now on.
+    fn heed_functions(&self, agg: &Bound<'_, PyAny>) -> Result<bool> {
+        let py = agg.py();
+        let read = self.with_state(py, |state| {
+            let read = state.read.as_ref();
+            Ok(read.map(|read| read.each_ref().map(|function| function.clone_ref(py))))
+        })?;
+        let Some(read) = read else {
+            return Ok(false);
+        };
+        let now = functions_of(agg).ok();
+        let is_same = |now: &[Py<PyAny>; 3]| now.iter().zip(&read).all(|(now, read)| now.is(read));
+        if !now.as_ref().is_some_and(is_same) {
+            self.with_state(py, |state| {
+                state.table.table.widen(py)?;
+                state.read = Some(now.unwrap_or(read));
+                Ok(())
+            })?;
+        }
+        Ok(true)
+    }
+
     /// Reads the functions, and goes on with typed columns where they allow that.
-    fn narrow(&self, agg: &Bound<'_, PyAny>, iterator: &Bound<'_, PyAny>) -> Result<()> {
+    fn narrow(&self, agg: &Bound<'_, PyAny>) -> Result<()> {
         let py = agg.py();
         // One that has not all three is nothing to be read.
         let Ok(functions) = functions_of(agg) else {
@@ -179,7 +189,10 @@ impl Merger {
         let plan = plan_of(agg)?;
         self.with_state(py, |state| {
             state.read = Some(functions);
-            plan.map_or(Ok(()), |plan| state.table.table.narrow(iterator, plan))
+            if let Some(plan) = plan {
+                state.table.table.narrow(plan);
+            }
+            Ok(())
         })
     }
 }
@@ -271,7 +284,7 @@ impl Merger {
     /// Iterator over the records in memory, which stay.
     fn items(slf: &Bound<'_, Self>) -> PyResult<RecordsIterator> {
         let (py, merger) = (slf.py(), slf.get());
-        merger.with_state(py, |state| state.table.table.settle())?;
+        merger.with_state(py, |state| state.table.table.settle(py))?;
         Ok(RecordsIterator::in_memory(
             slf.clone().unbind(),
             merger.len(py)?,
@@ -293,7 +306,7 @@ impl Merger {
         let py = agg.py();
         self.prepare_external(agg)?;
         let merge = self.with_state(py, |state| {
-            state.table.table.settle()?;
+            state.table.table.settle(py)?;
             let merge = state.table.take_merge(merge_limits(limits))?;
             state.is_drained = true;
             Ok(merge)
@@ -366,6 +379,7 @@ impl Merger {
             }
             Ok(())
         })?;
+        self.heed_functions(agg)?;
         self.read_merge_combiners(agg)
     }
 }

@@ -8,11 +8,11 @@ use pyo3::prelude::*;
 use super::ffi;
 use super::object_block;
 use super::object_table::{ObjectTable, Progress, pair_of};
-use super::typed_table::{Outcome, TypedTable};
+use super::typed_table::{Outcome, TypedTable, as_pair};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;
 use crate::aggregate::plan::Plan;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::Spilled;
 use crate::spill::block;
 use crate::spill::external_table::Spillable;
@@ -28,8 +28,10 @@ pub struct Table {
     /// What there is where the table is not typed, and the functions for when it is widened.
     objects: ObjectTable,
     typed: Option<Box<TypedTable>>,
-    /// By what an empty table becomes typed when its first record fits.
+    /// By what the table becomes typed with the next record, where it can.
     plan: Option<Plan>,
+    /// A record that did not fit, as a tuple of two, and that is not merged yet.
+    misfit: Option<(Py<PyAny>, Records)>,
 }
 
 impl Table {
@@ -39,6 +41,7 @@ impl Table {
             objects: ObjectTable::new(is_grouping),
             typed: None,
             plan: None,
+            misfit: None,
         }
     }
 
@@ -49,40 +52,47 @@ impl Table {
 
     /// Shows every reference to Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        if let Some((record, _)) = &self.misfit {
+            visit.call(record)?;
+        }
         self.objects.traverse(visit)
     }
 
-    /// Merges by `plan` from now on, where what is in the table, of `iterator`, allows it.
-    pub fn narrow(&mut self, iterator: &Bound<'_, PyAny>, plan: Plan) -> Result<()> {
-        if self.objects.has_values_on_disk() {
-            return Ok(());
-        }
-        if self.objects.rows() == 0 {
+    /// Merges by `plan` from the next record on, where what is in the table allows it.
+    pub fn narrow(&mut self, plan: Plan) {
+        if self.typed.is_none() && !self.objects.has_values_on_disk() {
             self.plan = Some(plan);
-            return Ok(());
         }
-        if let Some(typed) = TypedTable::of(iterator, &self.objects, plan)? {
-            self.typed = Some(Box::new(typed));
-            self.objects.clear();
-        }
-        Ok(())
     }
 
-    /// Puts what is typed into a table of objects.
+    /// Puts what is typed into a table of objects. Where that fails, it stays as it was.
     pub fn widen(&mut self, py: Python<'_>) -> Result<()> {
         self.plan = None;
-        if let Some(typed) = &mut self.typed {
-            typed.widen_into(py, &mut self.objects)?;
-            self.typed = None;
+        let Some(typed) = &mut self.typed else {
+            return Ok(());
+        };
+        typed.merge_batch()?;
+        if let Err(error) = typed.widen_into(py, &mut self.objects) {
+            self.objects.clear();
+            return Err(error);
         }
+        self.typed = None;
         Ok(())
     }
 
     /// Merges records that were read, and could not be merged for want of memory.
-    pub fn settle(&mut self) -> Result<()> {
-        self.typed
-            .as_mut()
-            .map_or(Ok(()), |typed| typed.merge_batch())
+    pub fn settle(&mut self, py: Python<'_>) -> Result<()> {
+        if let Some(typed) = &mut self.typed {
+            typed.merge_batch()?;
+        }
+        if self.misfit.is_some() {
+            self.widen(py)?;
+        }
+        // A record that its function fails for is not merged again.
+        if let Some((record, kind)) = self.misfit.take() {
+            self.objects.merge_pair(pair_of(record.bind(py))?, kind)?;
+        }
+        Ok(())
     }
 
     /// Merges up to `records` records of `iterator`.
@@ -92,26 +102,71 @@ impl Table {
         kind: Records,
         records: usize,
     ) -> Result<Progress> {
-        if let Some(plan) = self.plan.take() {
+        match self.merge_some(iterator, kind, records) {
+            Err(Error::OutOfMemory { .. }) if self.typed.is_some() && !self.is_empty() => {
+                Ok(Progress::OutOfMemory)
+            }
+            progress => progress,
+        }
+    }
+
+    fn merge_some(
+        &mut self,
+        iterator: &Bound<'_, PyAny>,
+        kind: Records,
+        records: usize,
+    ) -> Result<Progress> {
+        let py = iterator.py();
+        self.settle(py)?;
+        if self
+            .typed
+            .as_ref()
+            .is_some_and(|typed| typed.is_read_too_often())
+        {
+            self.widen(py)?;
+        }
+        if self.plan.is_some() {
+            // What the iterator has held of the record before, it holds no more.
             let Some(record) = ffi::next(iterator)? else {
-                self.plan = Some(plan);
                 return Ok(Progress::Exhausted);
             };
-            match TypedTable::for_record(plan, kind, record, iterator)? {
-                Ok(typed) => self.typed = Some(Box::new(typed)),
-                Err(record) => self.objects.merge_pair(pair_of(&record)?, kind)?,
-            }
+            let record = as_pair(record)?;
+            self.start_typed(&record)?;
+            let misfit = match &mut self.typed {
+                Some(typed) => typed.offer_first(record, kind, iterator)?,
+                None => Some(record),
+            };
+            self.misfit = misfit.map(|record| (record.unbind(), kind));
+            self.settle(py)?;
         }
         let Some(typed) = &mut self.typed else {
             return self.objects.merge(iterator, kind, records);
         };
-        let misfit = match typed.merge(iterator, kind, records)? {
-            Outcome::Progress(progress) => return Ok(progress),
-            Outcome::Misfit(record) => record,
+        match typed.merge(iterator, kind, records)? {
+            Outcome::Progress(progress) => Ok(progress),
+            Outcome::Misfit(record) => {
+                self.misfit = Some((record.unbind(), kind));
+                self.settle(py)?;
+                Ok(Progress::Checkpoint)
+            }
+        }
+    }
+
+    /// Becomes typed by the plan, where there is one that holds for what is in the table.
+    fn start_typed(&mut self, record: &Bound<'_, PyAny>) -> Result<()> {
+        let Some(plan) = self.plan.take() else {
+            return Ok(());
         };
-        self.widen(iterator.py())?;
-        self.objects.merge_pair(pair_of(&misfit)?, kind)?;
-        Ok(Progress::Checkpoint)
+        let typed = if self.objects.rows() == 0 {
+            TypedTable::for_record(plan, record)?
+        } else {
+            TypedTable::of(record.py(), &self.objects, plan)?
+        };
+        if typed.is_some() {
+            self.objects.clear();
+            self.typed = typed.map(Box::new);
+        }
+        Ok(())
     }
 
     /// Bytes that the table grows by, all at once, when so many keys come.
@@ -141,6 +196,7 @@ impl Spillable for Table {
             objects: self.objects.fresh(),
             typed: self.typed.as_ref().map(|typed| Box::new(typed.fresh())),
             plan: self.plan.clone(),
+            misfit: None,
         }
     }
 

@@ -3,7 +3,7 @@
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::ffi;
+use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
 use crate::aggregate::plan::Shape;
 use crate::column::typed::{Lists, Texts, TypedColumn, hash_of_int};
@@ -14,9 +14,34 @@ use crate::map::KeyHash;
 const MOST_FIELDS: usize = 8;
 const DEEPEST: usize = 3;
 
+/// Longer texts stay objects: to copy one takes longer than to call a function with it.
+const LONGEST_TEXT: usize = 1024;
+
 /// An empty column of the kind that holds `object`, if there is one.
 pub fn column_for(object: Borrowed<'_, '_, PyAny>) -> Option<TypedColumn> {
     column_within(object, DEEPEST)
+}
+
+/// The same where only what is at `paths` is looked at.
+pub fn column_at(object: Borrowed<'_, '_, PyAny>, paths: &[&[usize]]) -> Option<TypedColumn> {
+    if paths.is_empty() {
+        return Some(TypedColumn::Unread(0));
+    }
+    if paths.iter().any(|path| path.is_empty()) {
+        return column_for(object);
+    }
+    let tuple = object.cast_exact::<PyTuple>().ok()?;
+    if !(1..=MOST_FIELDS).contains(&tuple.len()) {
+        return None;
+    }
+    let fields = tuple.iter_borrowed().enumerate().map(|(index, field)| {
+        let within = paths.iter().filter_map(|path| match path.split_first() {
+            Some((first, rest)) if *first == index => Some(rest),
+            _ => None,
+        });
+        column_at(field, &within.collect::<Vec<_>>())
+    });
+    fields.collect::<Option<_>>().map(TypedColumn::Tuple)
 }
 
 fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedColumn> {
@@ -26,7 +51,7 @@ fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedC
     if ffi::as_f64(object).is_some() {
         return Some(TypedColumn::Float(Vec::new()));
     }
-    if ffi::is_text(object) {
+    if ffi::text(object).is_some() {
         return Some(TypedColumn::Str(Texts::default()));
     }
     if object.is_none() {
@@ -65,19 +90,41 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
             *rows += usize::from(object.is_none());
             Ok(object.is_none())
         }
-        TypedColumn::Str(texts) => match ffi::utf8(object) {
-            Some(text) => texts.push(text).map(|()| true),
+        TypedColumn::Unread(rows) => {
+            *rows += 1;
+            Ok(true)
+        }
+        TypedColumn::Str(texts) => match ffi::text(object) {
+            Some(text) if text.length() > LONGEST_TEXT => Ok(false),
+            Some(Text::Ascii(text)) => texts.push(text).map(|()| true),
+            Some(Text::One(text)) => texts.push_chars(text.iter().map(|&char| char.into())),
+            Some(Text::Two(text)) => texts.push_chars(text.iter().map(|&char| char.into())),
+            Some(Text::Four(text)) => texts.push_chars(text.iter().copied()),
             None => Ok(false),
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
-        // One that others than its record hold may come again, or be changed.
-        TypedColumn::List(lists) if ffi::references(object) == 1 => push_list(lists, object),
-        TypedColumn::List(_) => Ok(false),
+        TypedColumn::List(lists) => push_list(lists, object),
     }
 }
 
-/// The same for a list, whoever holds it.
-pub fn push_list(lists: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+/// The same where there are lists in the column: one that others than what it was borrowed from
+/// hold, or a tuple that has it, may come again, or be changed, and does not fit.
+pub fn push_held_once(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+    match column {
+        TypedColumn::List(lists) if ffi::references(object) == 1 => push_list(lists, object),
+        TypedColumn::Tuple(fields) if fields.iter().any(TypedColumn::has_lists) => {
+            if ffi::references(object) == 1 {
+                push_tuple(fields, object, push_held_once)
+            } else {
+                Ok(false)
+            }
+        }
+        TypedColumn::List(_) => Ok(false),
+        column => push(column, object),
+    }
+}
+
+fn push_list(lists: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
     let Ok(list) = object.cast_exact::<PyList>() else {
         return Ok(false);
     };
@@ -173,6 +220,7 @@ pub fn hashes(py: Python<'_>, keys: &TypedColumn, hashes: &mut Vec<KeyHash>) -> 
 #[inline]
 pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bound<'py, PyAny>> {
     let object = match column {
+        TypedColumn::Unread(_) => None,
         TypedColumn::None(rows) => (row < *rows).then(|| py.None().into_bound(py)),
         TypedColumn::Int(ints) => match ints.get(row) {
             Some(&int) => Some(ffi::new_int(py, int)?),
@@ -184,15 +232,20 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
         },
         TypedColumn::Str(texts) => Some(ffi::new_text(py, texts.get(row))?),
         TypedColumn::Tuple(fields) => {
-            let mut items = Vec::new();
-            for field in fields {
-                items.push(get(py, field, row)?);
-            }
-            Some(PyTuple::new(py, items)?.into_any())
+            let item = |place| match fields.get(place) {
+                Some(field) => get(py, field, row),
+                None => Err(no_row(row)),
+            };
+            Some(ffi::new_tuple(py, fields.len(), item)?)
         }
         TypedColumn::List(lists) => Some(list(py, &lists.items, lists.range(row))?),
     };
-    object.ok_or_else(|| Error::Usage(format!("row {row} of the table does not exist")))
+    object.ok_or_else(|| no_row(row))
+}
+
+#[cold]
+fn no_row(row: usize) -> Error {
+    Error::Usage(format!("row {row} of the table does not exist"))
 }
 
 /// A list of the items in those rows.
@@ -243,11 +296,11 @@ fn shaped<'py>(
             }
         }
         Shape::Fields(fields) => {
-            let mut items = Vec::new();
-            for field in fields {
-                items.push(shaped(py, aggregate, field, state, row)?);
-            }
-            Ok(PyTuple::new(py, items)?.into_any())
+            let item = |place| match fields.get(place) {
+                Some(field) => shaped(py, aggregate, field, state, row),
+                None => Err(no_row(row)),
+            };
+            ffi::new_tuple(py, fields.len(), item)
         }
     }
 }

@@ -28,6 +28,15 @@ use crate::spill::spill_file::SpillFiles;
 /// overlap. What is read of them fits in the first cache.
 const BATCH_RECORDS: usize = 512;
 
+/// Each time that lists are read after some were added to, all of them are put in order.
+const MOST_SORTS: usize = 8;
+
+/// A batch of texts or lists ends when it has as many bytes: they are there twice meanwhile.
+const BATCH_BYTES: usize = 256 << 10;
+
+/// Most bytes of a column of a batch that are kept for the next.
+const MOST_KEPT: usize = 1 << 20;
+
 /// Slices of a list that are made objects at once, on their way to disk.
 const SLICES_AT_ONCE: usize = 16;
 
@@ -58,24 +67,56 @@ struct Batch {
     values: Option<TypedColumn>,
     /// There are lists in the values.
     has_lists: bool,
+    /// There are texts or lists in the keys or values.
+    is_long: bool,
     /// The rows that the records belong to.
     rows: Vec<u32>,
 }
 
 impl Batch {
-    fn of(keys: TypedColumn) -> Self {
+    fn of(keys: &TypedColumn) -> Self {
         Self {
             records: Records::Values,
-            keys,
+            keys: keys.fresh(),
             hashes: Vec::new(),
             values: None,
             has_lists: false,
+            is_long: false,
             rows: Vec::new(),
         }
     }
 
     fn len(&self) -> usize {
         self.hashes.len()
+    }
+
+    /// What comes next is of that kind.
+    fn start(&mut self, records: Records) {
+        if self.records != records {
+            self.records = records;
+            self.values = None;
+        }
+    }
+
+    /// Whether it has as many bytes as are to wait to be merged.
+    fn is_heavy(&self) -> bool {
+        let of_values = self.values.as_ref().map_or(0, TypedColumn::long_bytes);
+        self.keys.long_bytes() + of_values >= BATCH_BYTES
+    }
+
+    /// Forgets the records, and gives memory back that is more than most batches need.
+    fn clear(&mut self) {
+        self.truncate(0);
+        if self.keys.heap_bytes() > MOST_KEPT {
+            self.keys = self.keys.fresh();
+        }
+        if let Some(values) = self
+            .values
+            .as_mut()
+            .filter(|values| values.heap_bytes() > MOST_KEPT)
+        {
+            *values = values.fresh();
+        }
     }
 
     fn truncate(&mut self, records: usize) {
@@ -88,41 +129,17 @@ impl Batch {
 }
 
 impl TypedTable {
-    /// A table for keys and values as those of `record`, the first of `iterator`, with that; or
-    /// the record as a tuple of two, where it is not typed, or where `plan` does not hold for it.
-    pub fn for_record<'py>(
-        plan: Plan,
-        kind: Records,
-        record: Bound<'py, PyAny>,
-        iterator: &Bound<'py, PyAny>,
-    ) -> Result<std::result::Result<Self, Bound<'py, PyAny>>> {
-        let record = match ffi::pair(&record) {
-            Some(_) => record,
-            None => unpack(&record)?,
-        };
-        let Some(keys) = typed::column_for(pair_of(&record)?.key) else {
-            return Ok(Err(record));
-        };
-        let mut table = Self::new(&keys, NativeAggregate::new(plan));
-        table.batch.records = kind;
-        let misfit = table.offer(record, most_references(iterator))?;
-        Ok(misfit.map_or(Ok(table), Err))
+    /// An empty table for keys as that of `record`, a tuple of two; `None` where it is not typed.
+    pub fn for_record(plan: Plan, record: &Bound<'_, PyAny>) -> Result<Option<Self>> {
+        let keys = typed::column_for(pair_of(record)?.key);
+        Ok(keys.map(|keys| Self::new(&keys, NativeAggregate::new(plan))))
     }
 
     /// A table of what `objects` holds, merged by `plan` from now on; `None` where there is
-    /// something in it that is not typed, or that `plan` does not hold for. The records came from
-    /// `iterator`.
-    pub fn of(
-        iterator: &Bound<'_, PyAny>,
-        objects: &ObjectTable,
-        plan: Plan,
-    ) -> Result<Option<Self>> {
-        let py = iterator.py();
-        // The last record, and so its list, may be held by the iterator still.
-        let most_shared = most_references(iterator) - 1;
+    /// something in it that is not typed, or that `plan` does not hold for.
+    pub fn of(py: Python<'_>, objects: &ObjectTable, plan: Plan) -> Result<Option<Self>> {
         let mut columns: Option<(TypedColumn, TypedColumn)> = None;
         let mut hashes = Vec::new();
-        let mut shared = 0;
         for row in 0..objects.rows() {
             let (key, combiner) = objects.row_of(py, row)?;
             if columns.is_none() {
@@ -131,14 +148,7 @@ impl TypedTable {
             let Some((keys, combiners)) = &mut columns else {
                 return Ok(None);
             };
-            let has_fit = match combiners {
-                TypedColumn::List(lists) => {
-                    shared += isize::from(ffi::references(combiner) > 1);
-                    shared <= most_shared && typed::push_list(lists, combiner)?
-                }
-                combiners => typed::push(combiners, combiner)?,
-            };
-            if !has_fit || !typed::push_key(keys, key)? {
+            if !typed::push_held_once(combiners, combiner)? || !typed::push_key(keys, key)? {
                 return Ok(None);
             }
             try_grow(&mut hashes, 1, "a batch of records")?;
@@ -157,9 +167,12 @@ impl TypedTable {
             hashes,
             values: Some(combiners),
             has_lists: false, // those of the table are its own
+            is_long: false,
             rows: Vec::new(),
         };
         table.merge_batch()?;
+        // What comes is looked at anew: whose lists those are is not known.
+        table.batch = Batch::of(&table.map.keys().0);
         Ok(Some(table))
     }
 
@@ -167,7 +180,7 @@ impl TypedTable {
         Self {
             map: AppendOnlyMap::new(TypedKeys(keys.fresh())),
             aggregate,
-            batch: Batch::of(keys.fresh()),
+            batch: Batch::of(keys),
         }
     }
 
@@ -215,13 +228,11 @@ impl TypedTable {
             if left == 0 {
                 return Ok(Outcome::Progress(Progress::Checkpoint));
             }
-            if self.batch.records != kind {
-                self.batch.records = kind;
-                self.batch.values = None;
-            }
+            self.batch.start(kind);
             let wanted = left.min(BATCH_RECORDS);
-            left -= wanted;
-            match self.read(iterator, wanted) {
+            let read = self.read(iterator, wanted);
+            left = left.saturating_sub(self.batch.len().max(1));
+            match read {
                 Ok(Some(Outcome::Progress(Progress::Exhausted))) => {
                     // What is left of the batch is merged by the next call, where it cannot be now.
                     return match self.merge_batch() {
@@ -259,56 +270,81 @@ impl TypedTable {
             if let Some(misfit) = self.offer(record, most_references)? {
                 return Ok(Some(Outcome::Misfit(misfit)));
             }
+            if self.batch.is_long && self.batch.is_heavy() {
+                break;
+            }
         }
         Ok(None)
+    }
+
+    /// Adds the first record of `iterator`, of that kind, to the batch, or gives it back.
+    pub fn offer_first<'py>(
+        &mut self,
+        record: Bound<'py, PyAny>,
+        kind: Records,
+        iterator: &Bound<'py, PyAny>,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        self.batch.start(kind);
+        self.offer(record, most_references(iterator))
     }
 
     /// Adds a record to the batch, or gives it back, as a tuple of two, where it does not fit.
     ///
     /// A list is copied here, and changed in stock where a combiner is one: so it fits only where
-    /// its record is held by nobody, beside the iterator, who might bring it again.
+    /// its record is held by nobody who might bring it again.
     #[inline]
     fn offer<'py>(
         &mut self,
         record: Bound<'py, PyAny>,
         most_references: isize,
     ) -> Result<Option<Bound<'py, PyAny>>> {
-        let record = match ffi::pair(&record) {
-            Some(_) => record,
-            None => unpack(&record)?,
-        };
-        if !self.push(pair_of(&record)?)? {
-            return Ok(Some(record));
+        let record = as_pair(record)?;
+        let before = self.batch.len();
+        let has_fit = self.push(pair_of(&record)?);
+        let is_shared =
+            self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
+        match has_fit {
+            Ok(true) if !is_shared => return Ok(None),
+            // One that there is no memory for to copy it may fit as it is.
+            Ok(_) | Err(Error::OutOfMemory { .. }) => {}
+            Err(error) => {
+                self.batch.truncate(before);
+                return Err(error);
+            }
         }
-        if self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references {
-            self.batch.truncate(self.batch.len() - 1);
-            return Ok(Some(record));
-        }
-        Ok(None)
+        self.batch.truncate(before);
+        Ok(Some(record))
     }
 
-    /// Adds a record to the batch; `false` where it does not fit.
+    /// Adds a record to the batch. Where it does not fit, or that fails, parts of it may be left
+    /// in the batch, for the caller to take back.
     #[inline]
     fn push(&mut self, pair: ffi::Pair<'_>) -> Result<bool> {
         let batch = &mut self.batch;
         if !typed::push_key(&mut batch.keys, pair.key)? {
-            batch.truncate(batch.len());
             return Ok(false);
         }
         let has_fit = match &mut batch.values {
+            Some(values) if batch.has_lists => typed::push_held_once(values, pair.value)?,
             Some(values) => typed::push(values, pair.value)?,
-            none => match typed::column_for(pair.value) {
-                Some(mut values) if self.aggregate.accepts(batch.records, &values) => {
-                    let has_fit = typed::push(&mut values, pair.value)?;
-                    batch.has_lists = values.has_lists();
-                    *none = Some(values);
-                    has_fit
+            none => {
+                let column = match batch.records {
+                    Records::Values => typed::column_at(pair.value, &self.aggregate.plan().paths()),
+                    Records::Combiners => typed::column_for(pair.value),
+                };
+                match column {
+                    Some(mut values) if self.aggregate.accepts(batch.records, &values) => {
+                        batch.has_lists = values.has_lists();
+                        batch.is_long = values.is_long() || batch.keys.is_long();
+                        let has_fit = typed::push_held_once(&mut values, pair.value)?;
+                        *none = Some(values);
+                        has_fit
+                    }
+                    _ => false,
                 }
-                _ => false,
-            },
+            }
         };
         if !has_fit {
-            batch.truncate(batch.len());
             return Ok(false);
         }
         let hash = typed::hash_of(&batch.keys, pair.key)?;
@@ -354,29 +390,24 @@ impl TypedTable {
             batch.rows.extend(u32::try_from(found));
         }
         self.aggregate.merge(batch.records, &batch.rows, values)?;
-        batch.truncate(0);
+        batch.clear();
         Ok(())
     }
 
-    /// Puts all that it holds into `objects`, which is empty, by which it is merged from now on.
-    pub fn widen_into(&mut self, py: Python<'_>, objects: &mut ObjectTable) -> Result<()> {
+    /// Puts what is merged into `objects`, which is empty.
+    pub fn widen_into(&self, py: Python<'_>, objects: &mut ObjectTable) -> Result<()> {
         for row in 0..self.rows() {
             let (key, combiner) = self.record(py, row)?;
             let hash = key_hash(key.as_borrowed())?;
             objects.push(key.as_borrowed(), combiner.as_borrowed(), hash)?;
         }
-        let batch = &self.batch;
-        for row in 0..batch.len() {
-            let Some(values) = &batch.values else { break };
-            let key = typed::get(py, &batch.keys, row)?;
-            let value = typed::get(py, values, row)?;
-            let pair = ffi::Pair {
-                key: key.as_borrowed(),
-                value: value.as_borrowed(),
-            };
-            objects.merge_pair(pair, batch.records)?;
-        }
         Ok(())
+    }
+
+    /// Whether lists were read, and then added to, so often that keeping them in one column costs
+    /// more than it gives.
+    pub fn is_read_too_often(&self) -> bool {
+        self.aggregate.sorts() > MOST_SORTS
     }
 
     /// The key and the combiner in `row`.
@@ -548,6 +579,7 @@ impl TypedTable {
             hashes,
             values: Some(combiners),
             has_lists: false,
+            is_long: false,
             rows,
         };
         let kept = std::mem::replace(&mut self.batch, batch);
@@ -573,14 +605,20 @@ impl TypedTable {
     }
 }
 
-/// How many references there are to a record of an iterator that nobody else holds: the one that
-/// we have, and one of a batch that is read from, or of an iterator that uses a tuple again. What
-/// is kept in a sequence of the user's may come again.
+/// The record as a tuple of two.
+pub fn as_pair(record: Bound<'_, PyAny>) -> Result<Bound<'_, PyAny>> {
+    match ffi::pair(&record) {
+        Some(_) => Ok(record),
+        None => unpack(&record),
+    }
+}
+
+/// How many references there are to a record that nobody keeps who might bring it again: the one
+/// that we have, and that of an iterator that makes its next record of the same tuple.
 fn most_references(iterator: &Bound<'_, PyAny>) -> isize {
     let name = iterator.get_type().name();
-    let is_over_a_sequence = name.is_ok_and(|name| {
-        let name = name.to_string_lossy();
-        name.ends_with("_iterator") || name.ends_with("_reverseiterator")
+    let uses_again = name.is_ok_and(|name| {
+        ["zip", "enumerate", "dict_itemiterator"].contains(&&*name.to_string_lossy())
     });
-    if is_over_a_sequence { 1 } else { 2 }
+    if uses_again { 2 } else { 1 }
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import itertools
 import operator
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -16,6 +19,7 @@ from ferroshuffle import shuffle
 from tests.compat.aggregators import ours, stock
 from tests.compat.exact import assert_same_items, exact, outcome
 from tests.compat.values import Colour, Metres, any_text
+from tests.faults.children import run as run_alone
 
 Functions = tuple[Callable[[Any], Any], Callable[[Any, Any], Any], Callable[[Any, Any], Any]]
 
@@ -277,3 +281,157 @@ def test_functions_that_change_are_heard() -> None:
     merger.mergeValues([(0, 10), (3, 10), (4, 1)])
     assert calls == [10]
     assert dict(merger.items()) == {0: 677, 1: 667, 2: 666, 3: 10, 4: 1}
+
+
+def _one_record_again_and_again() -> Iterator[Any]:
+    record = (0, [1])
+    for _ in range(5):
+        yield record
+
+
+def _one_tuple_for_two_keys() -> Iterator[Any]:
+    yield 9, ([7], 1)
+    combiner = ([1], 1)
+    for key in (0, 0, 1, 1, 0):
+        yield key, combiner
+
+
+def _a_tuple_before_and_others_after() -> Iterator[Any]:
+    combiner = ([1], 1)
+    yield 0, combiner
+    yield 1, combiner
+    del combiner
+    yield 0, ([7], 1)
+    yield 1, ([8], 1)
+
+
+def _a_list_that_comes_back() -> Iterator[Any]:
+    values = [1]
+    yield 0, values
+    yield 1, [2]
+    yield 0, [5]
+    yield 0, values
+
+
+def _over_and_over() -> Iterator[Any]:
+    records = [(9, [9]), (0, [1]), (1, [2])]
+    return itertools.chain(records, records, records)
+
+
+class _Same:
+    """An iterator that gives the record it has."""
+
+    def __init__(self) -> None:
+        self.record = (0, [1])
+        self.left = 5
+
+    def __iter__(self) -> _Same:
+        return self
+
+    def __next__(self) -> Any:
+        if not self.left:
+            raise StopIteration
+        self.left -= 1
+        return self.record
+
+
+@pytest.mark.parametrize("before", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("name", "records"),
+    [
+        ("group", _one_record_again_and_again),
+        ("group", lambda: itertools.repeat((0, [1]), 4)),
+        ("group", _over_and_over),
+        ("group", lambda: filter(None, [(0, [1]), (1, [2])] * 3)),
+        ("group", _Same),
+        ("group", _a_list_that_comes_back),
+        ("lists and counts", _one_tuple_for_two_keys),
+        ("lists and counts", _a_tuple_before_and_others_after),
+    ],
+)
+def test_a_list_that_may_come_again_is_not_copied(
+    name: str, records: Callable[[], Any], before: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle, "_records_before_typed", before)
+    functions = {
+        "group": ALL["group"],
+        "lists and counts": (
+            lambda v: ([v], 1),
+            lambda c, v: (_append(c[0], v), c[1] + 1),
+            lambda a, b: (_extend(a[0], b[0]), a[1] + b[1]),
+        ),
+    }[name]
+    left, right = ours(functions), stock(functions)
+    for merger in (left, right):
+        merger.mergeCombiners(records())
+    assert_same_items(left.items(), right.items(), ordered=True)
+
+
+@pytest.mark.parametrize("merge_value", [max, min, lambda a, b: b], ids=["max", "min", "last"])
+def test_a_first_sum_beyond_64_bits_is_compared_as_it_is(merge_value: Any) -> None:
+    functions = (lambda v: 9223372036854775807 + v, merge_value, max)
+    left, right = ours(functions), stock(functions)
+    for merger in (left, right):
+        merger.mergeValues([(9, -5), (0, 1), (0, 5), (1, 0), (1, -7)])
+    assert_same_items(left.items(), right.items(), ordered=True)
+
+
+def test_functions_that_were_replaced_merge_what_was_spilled() -> None:
+    merger = ours(ALL["sum"])
+    for _ in range(2):
+        merger.mergeValues([(n % 3, n) for n in range(100)])
+        merger._spill()
+    merger.agg = shuffle.Aggregator(_same, operator.add, lambda a, b: max(a, b) * 1000)
+    expected = {key: 1000 * sum(range(key, 100, 3)) for key in range(3)}
+    assert dict(merger.items()) == expected
+
+
+def test_an_interrupt_while_a_misfit_is_merged_leaves_every_key_once() -> None:
+    class Interrupt(BaseException):
+        pass
+
+    def raised(signum: int, frame: object) -> None:
+        raise Interrupt
+
+    before = signal.signal(signal.SIGINT, raised)
+    try:
+        merger = ours((lambda v: [v], _append, operator.add))
+        merger.mergeValues([(n, n) for n in range(5)])
+        values = itertools.chain([1] * 3, map(_thread.interrupt_main, [signal.SIGINT]))
+        with contextlib.suppress(Interrupt):
+            merger.mergeValues(zip(range(4), values, strict=False))
+        merger.mergeValues([("y", 1)])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    keys = [key for key, _ in merger.items()]
+    assert keys == [0, 1, 2, 3, 4, "y"]
+
+
+@pytest.mark.parametrize("value", ["x" * (1 << 20), "é" * (1 << 20), [0.5] * (1 << 17)])
+def test_long_values_that_no_step_looks_at_are_not_copied(value: Any) -> None:
+    run_alone(
+        f"""
+        import resource
+        from ferroshuffle import shuffle
+        shuffle._records_before_typed = 1
+        value = {value[:1]!r} * {len(value)}
+        peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+        used = peak()
+        merger = shuffle.InMemoryMerger(
+            shuffle.Aggregator(lambda v: 1, lambda c, v: c + 1, lambda a, b: a + b)
+        )
+        merger.mergeValues((n % 10, value) for n in range(3000))
+        assert dict(merger.items()) == dict.fromkeys(range(10), 300)
+        assert peak() < used + 40, (used, peak())
+        """
+    )
+
+
+def test_reading_groups_while_they_grow() -> None:
+    left, right = ours(ALL["group"]), stock(ALL["group"])
+    for merger in (left, right):
+        merger.mergeValues((n % 50, n) for n in range(2000))
+        for turn in range(30):
+            merger.mergeValues([(turn, turn)])
+            assert sum(len(values) for _, values in merger.items()) == 2001 + turn
+    assert_same_items(left.items(), right.items(), ordered=True)
