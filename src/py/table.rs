@@ -136,20 +136,24 @@ impl Table {
                 Some(typed) => typed.offer_first(record, kind, iterator)?,
                 None => Some(record),
             };
-            self.misfit = misfit.map(|record| (record.unbind(), kind));
-            self.settle(py)?;
+            if let Some(record) = misfit {
+                return Ok(self.set_aside(&record, kind));
+            }
         }
         let Some(typed) = &mut self.typed else {
             return self.objects.merge(iterator, kind, records);
         };
         match typed.merge(iterator, kind, records)? {
             Outcome::Progress(progress) => Ok(progress),
-            Outcome::Misfit(record) => {
-                self.misfit = Some((record.unbind(), kind));
-                self.settle(py)?;
-                Ok(Progress::Checkpoint)
-            }
+            Outcome::Misfit(record) => Ok(self.set_aside(&record, kind)),
         }
+    }
+
+    /// Keeps a record that did not fit until the next call, before which the caller makes room for
+    /// the wider table, where it has to.
+    fn set_aside(&mut self, record: &Bound<'_, PyAny>, kind: Records) -> Progress {
+        self.misfit = Some((record.clone().unbind(), kind));
+        Progress::Checkpoint
     }
 
     /// Becomes typed by the plan, where there is one that holds for what is in the table.
@@ -172,6 +176,7 @@ impl Table {
     /// Bytes that the table grows by, all at once, when so many keys come.
     pub fn growth_for(&self, keys: usize) -> usize {
         match &self.typed {
+            Some(typed) if self.misfit.is_some() => typed.bytes_of_objects(),
             Some(typed) => typed.growth_for(keys),
             None => self.objects.growth_for(keys),
         }

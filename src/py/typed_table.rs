@@ -28,6 +28,9 @@ use crate::spill::spill_file::SpillFiles;
 /// overlap. What is read of them fits in the first cache.
 const BATCH_RECORDS: usize = 512;
 
+/// Bytes of a small Python object.
+const OBJECT_BYTES: usize = 32;
+
 /// Each time that lists are read after some were added to, all of them are put in order.
 const MOST_SORTS: usize = 8;
 
@@ -208,6 +211,18 @@ impl TypedTable {
     /// Bytes that the table grows by, all at once, when so many keys come.
     pub fn growth_for(&self, keys: usize) -> usize {
         self.map.growth_for(keys)
+    }
+
+    /// About as many bytes as the same would take in a table of objects.
+    pub fn bytes_of_objects(&self) -> usize {
+        let items = self
+            .aggregate
+            .lists()
+            .map_or(0, |lists| lists.items().len());
+        let cells = self.rows().saturating_mul(2).saturating_add(items);
+        // A small object, and the reference to it.
+        let of_cells = cells.saturating_mul(OBJECT_BYTES + size_of::<usize>());
+        of_cells.saturating_add(self.heap_bytes())
     }
 
     /// Merges up to `records` records of `iterator`.
