@@ -18,6 +18,8 @@ def main() -> None:
     name, side, records = sys.argv[1:]
     (workload,) = select(name)
     run = Run(side, int(records), workload.limit)
+    if workload.is_called and side == "ours":
+        vars(run.shuffle)["_records_before_typed"] = None
     run.result.answer = workload.function(run)
     print(json.dumps(asdict(run.result)), flush=True)
 

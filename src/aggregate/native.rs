@@ -11,7 +11,7 @@ use super::Records;
 use super::collect::Collected;
 use super::plan::{Plan, Shape, Source, Step, adopted, created, shaped, steps};
 use crate::column::typed::TypedColumn;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Combiners as typed columns, made and merged by a [`Plan`].
 pub struct NativeAggregate {
@@ -285,7 +285,14 @@ impl StateColumn {
 
     fn try_reserve(&mut self, values: &TypedColumn, rows: usize, most_added: usize) -> Result<()> {
         match self {
-            Self::Cells { column, .. } => {
+            Self::Cells { column, carries } => {
+                if matches!(column, TypedColumn::Int(_)) {
+                    // A map that grows where it may not ends the process.
+                    carries.try_reserve(rows).map_err(|_| Error::OutOfMemory {
+                        wanted: rows.saturating_mul(size_of::<(usize, i64)>()),
+                        what: "sums beyond 64 bits",
+                    })?;
+                }
                 column.try_reserve(rows)?;
                 column.try_reserve_within(values)
             }

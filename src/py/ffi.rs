@@ -342,6 +342,17 @@ pub fn new_int(py: Python<'_>, value: i64) -> PyResult<Bound<'_, PyAny>> {
     unsafe { Bound::from_owned_ptr_or_err(py, ffi::PyLong_FromLongLong(value)) }
 }
 
+/// A new `bytes`.
+pub fn new_bytes<'py>(py: Python<'py>, bytes: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: start and length are those of live bytes, which are copied; the result is an owned
+    // reference or null with an error set.
+    unsafe {
+        let start = bytes.as_ptr().cast();
+        let new = ffi::PyBytes_FromStringAndSize(start, bytes.len().cast_signed());
+        Bound::from_owned_ptr_or_err(py, new)
+    }
+}
+
 /// A new `float`.
 #[inline]
 pub fn new_float(py: Python<'_>, value: f64) -> PyResult<Bound<'_, PyAny>> {

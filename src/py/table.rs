@@ -89,10 +89,14 @@ impl Table {
             self.widen(py)?;
         }
         // A record that its function fails for is not merged again.
-        if let Some((record, kind)) = self.misfit.take() {
-            self.objects.merge_pair(pair_of(record.bind(py))?, kind)?;
+        let Some((record, kind)) = self.misfit.take() else {
+            return Ok(());
+        };
+        let merged = self.objects.merge_pair(pair_of(record.bind(py))?, kind);
+        if matches!(merged, Err(Error::OutOfMemory { .. })) {
+            self.misfit = Some((record, kind));
         }
-        Ok(())
+        merged
     }
 
     /// Merges up to `records` records of `iterator`.
@@ -103,7 +107,9 @@ impl Table {
         records: usize,
     ) -> Result<Progress> {
         match self.merge_some(iterator, kind, records) {
-            Err(Error::OutOfMemory { .. }) if self.typed.is_some() && !self.is_empty() => {
+            Err(Error::OutOfMemory { .. })
+                if (self.typed.is_some() || self.misfit.is_some()) && !self.is_empty() =>
+            {
                 Ok(Progress::OutOfMemory)
             }
             progress => progress,
@@ -162,15 +168,20 @@ impl Table {
             return Ok(());
         };
         let typed = if self.objects.rows() == 0 {
-            TypedTable::for_record(plan, record)?
+            TypedTable::for_record(plan, record)
         } else {
-            TypedTable::of(record.py(), &self.objects, plan)?
+            TypedTable::of(record.py(), &self.objects, plan)
         };
-        if typed.is_some() {
-            self.objects.clear();
-            self.typed = typed.map(Box::new);
+        match typed {
+            Ok(Some(typed)) => {
+                self.objects.clear();
+                self.typed = Some(Box::new(typed));
+                Ok(())
+            }
+            // Where there is no memory for both, it stays as it is.
+            Ok(None) | Err(Error::OutOfMemory { .. }) => Ok(()),
+            Err(error) => Err(error),
         }
-        Ok(())
     }
 
     /// Bytes that the table grows by, all at once, when so many keys come.

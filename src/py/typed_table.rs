@@ -260,8 +260,9 @@ impl TypedTable {
                 Ok(Some(stopped)) => return Ok(stopped),
                 Ok(None) => {}
                 Err(error) => {
-                    // As if each record had been merged before the next one was asked for.
-                    self.merge_batch()?;
+                    // As if each record had been merged before the next one was asked for. Where
+                    // memory is short, what was read waits for the next call.
+                    let _ = self.merge_batch();
                     return Err(error);
                 }
             }

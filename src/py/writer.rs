@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBytes, PyFrozenSet, PyList, PyTuple};
+use pyo3::types::{PyBool, PyFrozenSet, PyList, PyTuple};
 
 use super::ffi;
 use super::gil_cell::GilCell;
@@ -17,7 +17,11 @@ use crate::partition::{TupleHash, partition_in_spark, partition_of};
 const FIRST_RECORDS: usize = 1024;
 
 /// Records to read until memory is looked at for the first time: they may be large.
-const FIRST_LOOK: usize = 64;
+const FIRST_LOOK: usize = 8;
+
+/// Memory is looked at after so many records at the latest, as in PySpark: the next ones may be far
+/// larger than those that the size of a piece was learnt from.
+const MOST_UNSEEN: usize = 1000;
 
 /// Serialized records of about this size go to Spark in one piece: enough for the serializer and
 /// Spark to work on, little enough to stay in the cache between here and there.
@@ -42,7 +46,8 @@ impl Partitioner {
             return Ok(partition_of(hash, self.partitions));
         }
         let number = ffi::call1(self.function.bind_borrowed(key.py()), key)?;
-        match ffi::as_i64(number.as_borrowed()) {
+        let is_true = number.cast_exact::<PyBool>().map(PyBoolMethods::is_true);
+        match ffi::as_i64(number.as_borrowed()).or(is_true.ok().map(i64::from)) {
             Some(number) if self.partitions > 0 => Ok(partition_of(number, self.partitions)),
             _ => self.partition_of_object(&number),
         }
@@ -74,11 +79,13 @@ impl Partitioner {
     /// For a number that is no `int`, or a huge one, and where there is no partition.
     #[cold]
     fn partition_of_object(&self, number: &Bound<'_, PyAny>) -> PyResult<u32> {
-        // PySpark packs the remainder into eight bytes, and says what cannot be packed.
+        // PySpark looks the remainder up, then packs it into eight bytes, and says what cannot be.
+        let remainder = number.rem(self.partitions)?;
+        remainder.hash()?;
         let packed = number
             .py()
             .import("struct")?
-            .call_method1("pack", ("!q", number.rem(self.partitions)?))?;
+            .call_method1("pack", ("!q", remainder))?;
         let number = i64::from_be_bytes(packed.extract()?);
         Ok(partition_in_spark(number, self.partitions))
     }
@@ -152,6 +159,8 @@ impl State {
         }
         if self.outgoing.is_empty() {
             self.learn();
+            // What was written is gone: growth is measured from here.
+            self.interval.starts_at(memory::resident_bytes());
             self.read(py)?;
             self.outgoing = std::mem::take(&mut self.buckets.filled);
             self.outgoing.reverse();
@@ -165,7 +174,7 @@ impl State {
         self.chunks += 1;
         self.chunk = Some(chunk.unbind());
         let number = i64::from(partition).to_be_bytes();
-        Ok(Some(PyBytes::new(py, &number).into_any()))
+        Ok(Some(ffi::new_bytes(py, &number)?))
     }
 
     /// Sets how many records to gather next, by the size of those that were written.
@@ -217,13 +226,10 @@ impl State {
     fn is_memory_short(&mut self) -> bool {
         let resident = memory::resident_bytes();
         self.interval.checked(resident, &self.policy);
-        self.unseen = self.interval.records();
-        let own = (self.buckets.records * size_of::<usize>()) as u64;
-        let is_short = self.policy.is_due(resident, own);
-        if is_short {
-            self.policy.spilled(resident, 0);
-        }
-        is_short
+        self.unseen = self.interval.records().min(MOST_UNSEEN);
+        // Nothing is spilled here, so there is no floor to what is worth it: as in PySpark, records
+        // go as often as memory is found to be short.
+        resident >= self.policy.limit_bytes()
     }
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -64,6 +65,8 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
     from pyspark import serializers
 
     spark: Any = importlib.import_module("pyspark.rdd")
+    # The one that PySpark itself takes, whatever has been put in its place since.
+    portable_hash = inspect.signature(stock).parameters["partitionFunc"].default
 
     # Of an unknown batch size: our pieces have other lengths than those that PySpark would send,
     # and zip() must not take two RDDs for cut alike.
@@ -73,7 +76,7 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
     def partitionBy(  # noqa: N802
         self: Any,
         numPartitions: int | None,  # noqa: N803
-        partitionFunc: Callable[[Any], int] = spark.portable_hash,  # noqa: N803
+        partitionFunc: Callable[[Any], int] = portable_hash,  # noqa: N803
     ) -> Any:
         partitions = self._defaultReducePartitions() if numPartitions is None else numPartitions
         partitioner = spark.Partitioner(partitions, partitionFunc)
@@ -84,7 +87,7 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
         output = MapOutput(
             partitions,
             partitionFunc,
-            partitionFunc is spark.portable_hash,
+            partitionFunc is portable_hash,
             serializer,
             self._memory_limit() / 2,
         )
@@ -108,7 +111,9 @@ def _call_site(context: Any) -> Any:
 
     call_site: Any = traceback_utils.SCCallSiteSync
     site = call_site(context)
-    caller = sys._getframe(2)
+    caller = sys._getframe(1).f_back
+    if caller is None:
+        return site  # called by no Python code
     spark_folder = os.path.join(os.path.dirname(traceback_utils.__file__), "")
     if not caller.f_code.co_filename.startswith(spark_folder):
         # PySpark looks for a frame of its own, and only finds the one behind ours.
