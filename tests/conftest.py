@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, settings
 import ferroshuffle.native  # noqa: F401  its constants live from here on, before any test counts
 
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-settings.register_profile("fast", max_examples=150, **_COMMON)
+settings.register_profile("fast", max_examples=75, **_COMMON)
 settings.register_profile("slow", max_examples=600, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
