@@ -154,7 +154,7 @@ def test_functions_that_were_replaced_on_the_worker_are_read_there() -> None:
 def test_a_setting_of_spark_leaves_all_to_the_functions(
     setting: str, is_on: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    context = SimpleNamespace(getConf=lambda: {"spark.ferroshuffle.enabled": setting})
+    context = SimpleNamespace(_conf={"spark.ferroshuffle.enabled": setting})
     monkeypatch.setattr(SparkContext, "_active_spark_context", context)
     aggregator = sent(shuffle.SimpleAggregator(lambda a, b: a + b))
     assert (shuffle._records_until_read(aggregator) == 0) is is_on
