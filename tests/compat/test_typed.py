@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from ferroshuffle import shuffle
@@ -205,6 +205,9 @@ def test_combiners_merge_as_in_stock(name: str, data: st.DataObject) -> None:
 def test_runs_merge_as_in_stock(name: str, data: st.DataObject) -> None:
     """Stock merges the same runs: a sum of floats is another one in another order."""
     items = data.draw(_records(name))
+    # Python compares a nan within a tuple by which object it is, and a spill makes another one.
+    if name in {"max", "min"}:
+        assume("nan" not in repr([value for _, value in items if isinstance(value, (tuple, list))]))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(items)), max_size=3)))
     chunks = [items[a:b] for a, b in itertools.pairwise([0, *cuts, len(items)])]
     left = ours(ALL[name], partitions=data.draw(st.integers(1, 4)))
