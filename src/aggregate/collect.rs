@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::column::typed::{Lists, TypedColumn};
 use crate::error::{Error, Result};
 use crate::memory::{self, try_grow, try_with_capacity};
+use crate::spill::layout::Layout;
 
 const WHAT: &str = "a table of lists";
 
@@ -17,17 +18,10 @@ pub struct Collected {
     /// The list that each item belongs to.
     rows: Vec<u32>,
     items: TypedColumn,
-    /// Made when a list is first read; there is none while items are being added.
-    order: OnceCell<Order>,
+    /// The items of each list. Made when one is first read; there is none while items are added.
+    order: OnceCell<Layout>,
     /// How often that was done.
     sorts: Cell<usize>,
-}
-
-/// The items of each list, in the order in which they came.
-struct Order {
-    /// Where each list starts in `items`, and the end of the last.
-    starts: Vec<u32>,
-    items: Vec<u32>,
 }
 
 impl Collected {
@@ -114,9 +108,10 @@ impl Collected {
         Ok(())
     }
 
-    fn order(&self) -> Result<&Order> {
+    fn order(&self) -> Result<&Layout> {
         if self.order.get().is_none() {
-            let made = Order::of(&self.counts, &self.rows)?;
+            let list_of = |item: usize| self.rows.get(item).map_or(0, |&row| row as usize);
+            let made = Layout::by(self.rows.len(), self.counts.len(), list_of)?;
             let _ = self.order.set(made);
             self.sorts.set(self.sorts.get() + 1);
         }
@@ -133,13 +128,7 @@ impl Collected {
 
     /// Which items are in the list in `row`, in their order.
     pub fn list(&self, row: usize) -> Result<&[u32]> {
-        let order = self.order()?;
-        let place = |row| order.starts.get(row).map(|&start| start as usize);
-        let range = place(row).zip(place(row.saturating_add(1)));
-        let range = range.map(|(start, end)| start..end);
-        Ok(range
-            .and_then(|range| order.items.get(range))
-            .unwrap_or_default())
+        Ok(self.order()?.rows(row))
     }
 
     /// Items of the list in `row`.
@@ -170,11 +159,8 @@ impl Collected {
 
     /// Bytes allocated.
     pub fn heap_bytes(&self) -> usize {
-        let order = self
-            .order
-            .get()
-            .map_or(0, |order| order.starts.capacity() + order.items.capacity());
-        (self.counts.capacity() + self.rows.capacity() + order) * size_of::<u32>()
+        (self.counts.capacity() + self.rows.capacity()) * size_of::<u32>()
+            + self.order.get().map_or(0, Layout::heap_bytes)
             + self.items.heap_bytes()
     }
 
@@ -184,32 +170,6 @@ impl Collected {
         self.counts.clear();
         self.rows.clear();
         self.items.truncate(0);
-    }
-}
-
-impl Order {
-    /// By counting sort, which keeps the order of the items of a list.
-    fn of(counts: &[u32], rows: &[u32]) -> Result<Self> {
-        let mut starts = try_with_capacity(counts.len().saturating_add(1), WHAT)?;
-        let mut next = try_with_capacity(counts.len(), WHAT)?;
-        let mut end = 0_u32;
-        starts.push(0);
-        for count in counts {
-            next.push(end);
-            end = end.saturating_add(*count);
-            starts.push(end);
-        }
-        let mut items = try_with_capacity(rows.len(), WHAT)?;
-        items.resize(rows.len(), 0_u32);
-        for (item, &row) in (0_u32..).zip(rows) {
-            if let Some(at) = next.get_mut(row as usize) {
-                if let Some(place) = items.get_mut(*at as usize) {
-                    *place = item;
-                }
-                *at += 1;
-            }
-        }
-        Ok(Self { starts, items })
     }
 }
 

@@ -158,11 +158,6 @@ impl NativeAggregate {
         &self.plan
     }
 
-    /// How combiners are made up.
-    pub fn shape(&self) -> &Shape {
-        &self.plan.shape
-    }
-
     /// The state with that number, in `row`.
     #[inline]
     pub fn state(&self, number: usize, row: usize) -> Result<Option<Cell<'_>>> {

@@ -208,10 +208,7 @@ pub fn hashes(py: Python<'_>, keys: &TypedColumn, hashes: &mut Vec<KeyHash>) -> 
     }
     for row in 0..keys.len() {
         let key = get(py, keys, row)?;
-        hashes.push(KeyHash::of_python(
-            ffi::hash(key.as_borrowed())?.0 as i64,
-            false,
-        ));
+        hashes.push(hash_of_any(key.as_borrowed())?);
     }
     Ok(())
 }
@@ -268,7 +265,7 @@ pub fn combiner<'py>(
     aggregate: &NativeAggregate,
     row: usize,
 ) -> Result<Bound<'py, PyAny>> {
-    shaped(py, aggregate, aggregate.shape(), &mut 0, row)
+    shaped(py, aggregate, &aggregate.plan().shape, &mut 0, row)
 }
 
 fn shaped<'py>(

@@ -142,7 +142,6 @@ impl TypedTable {
     /// something in it that is not typed, or that `plan` does not hold for.
     pub fn of(py: Python<'_>, objects: &ObjectTable, plan: Plan) -> Result<Option<Self>> {
         let mut columns: Option<(TypedColumn, TypedColumn)> = None;
-        let mut hashes = Vec::new();
         for row in 0..objects.rows() {
             let (key, combiner) = objects.row_of(py, row)?;
             if columns.is_none() {
@@ -154,29 +153,12 @@ impl TypedTable {
             if !typed::push_held_once(combiners, combiner)? || !typed::push_key(keys, key)? {
                 return Ok(None);
             }
-            try_grow(&mut hashes, 1, "a batch of records")?;
-            hashes.push(typed::hash_of(keys, key)?);
         }
         let Some((keys, combiners)) = columns else {
             return Ok(None);
         };
         let mut table = Self::new(&keys, NativeAggregate::new(plan));
-        if !table.aggregate.accepts(Records::Combiners, &combiners) {
-            return Ok(None);
-        }
-        table.batch = Batch {
-            records: Records::Combiners,
-            keys,
-            hashes,
-            values: Some(combiners),
-            has_lists: false, // those of the table are its own
-            is_long: false,
-            rows: Vec::new(),
-        };
-        table.merge_batch()?;
-        // What comes is looked at anew: whose lists those are is not known.
-        table.batch = Batch::of(&table.map.keys().0);
-        Ok(Some(table))
+        Ok(table.merge_columns(keys, combiners)?.then_some(table))
     }
 
     fn new(keys: &TypedColumn, aggregate: NativeAggregate) -> Self {
@@ -225,7 +207,8 @@ impl TypedTable {
         of_cells.saturating_add(self.heap_bytes())
     }
 
-    /// Merges up to `records` records of `iterator`.
+    /// Merges up to `records` records of `iterator`. Where memory is refused, no record that was
+    /// read is lost: what is not merged is by the next call.
     pub fn merge<'py>(
         &mut self,
         iterator: &Bound<'py, PyAny>,
@@ -234,12 +217,7 @@ impl TypedTable {
     ) -> Result<Outcome<'py>> {
         let mut left = records;
         loop {
-            match self.merge_batch() {
-                Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
-                    return Ok(Outcome::Progress(Progress::OutOfMemory));
-                }
-                other => other?,
-            }
+            self.merge_batch()?;
             if left == 0 {
                 return Ok(Outcome::Progress(Progress::Checkpoint));
             }
@@ -250,12 +228,8 @@ impl TypedTable {
             match read {
                 Ok(Some(Outcome::Progress(Progress::Exhausted))) => {
                     // What is left of the batch is merged by the next call, where it cannot be now.
-                    return match self.merge_batch() {
-                        Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
-                            Ok(Outcome::Progress(Progress::OutOfMemory))
-                        }
-                        merged => merged.map(|()| Outcome::Progress(Progress::Exhausted)),
-                    };
+                    self.merge_batch()?;
+                    return Ok(Outcome::Progress(Progress::Exhausted));
                 }
                 Ok(Some(stopped)) => return Ok(stopped),
                 Ok(None) => {}

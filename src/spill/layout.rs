@@ -36,14 +36,20 @@ impl Layout {
         level: u32,
         partitions: usize,
     ) -> Result<Self> {
+        Self::by(rows, partitions, |row| {
+            partition_of(hash(row), level, partitions)
+        })
+    }
+
+    /// Lays out rows `0..rows` by the `partition` that each belongs to.
+    pub fn by(rows: usize, partitions: usize, partition: impl Fn(usize) -> usize) -> Result<Self> {
         let rows = u32::try_from(rows)
             .map_err(|_| Error::Usage(format!("{rows} rows are too many to lay out")))?;
-        let partition = |row: u32| partition_of(hash(row as usize), level, partitions);
         let mut starts = memory::try_with_capacity(partitions.saturating_add(1), "a layout")?;
         starts.resize(partitions.saturating_add(1), 0_u32);
         for row in 0..rows {
             // One further on, so that adding up turns the counts into starts.
-            if let Some(count) = starts.get_mut(partition(row) + 1) {
+            if let Some(count) = starts.get_mut(partition(row as usize) + 1) {
                 *count += 1;
             }
         }
@@ -57,7 +63,7 @@ impl Layout {
         let mut next = memory::try_with_capacity(starts.len(), "a layout")?;
         next.extend_from_slice(&starts);
         for row in 0..rows {
-            if let Some(at) = next.get_mut(partition(row)) {
+            if let Some(at) = next.get_mut(partition(row as usize)) {
                 if let Some(slot) = order.get_mut(*at as usize) {
                     *slot = row;
                 }
@@ -65,6 +71,11 @@ impl Layout {
             }
         }
         Ok(Self { order, starts })
+    }
+
+    /// Bytes allocated.
+    pub fn heap_bytes(&self) -> usize {
+        (self.order.capacity() + self.starts.capacity()) * size_of::<u32>()
     }
 
     /// How many partitions there are.
