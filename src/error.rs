@@ -20,9 +20,9 @@ pub enum Error {
 
     /// Bytes that were read back are not the bytes that were written.
     #[error(
-        "a block of spilled data is damaged: {reason} ({place}). The local disk or the memory of \
-         this machine changed it after it was written. Run the task again; if it happens again, \
-         check the disk"
+        "a block of spilled or shuffled data is damaged: {reason} ({place}). A disk, the network or \
+         the memory of a machine changed it after it was written. Run the task again; if it happens \
+         again, check these"
     )]
     CorruptBlock {
         /// Where the block was read from.

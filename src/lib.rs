@@ -12,5 +12,6 @@ pub mod metrics;
 pub mod partition;
 #[cfg(feature = "python")]
 pub mod py;
+pub mod python_hash;
 pub mod sort;
 pub mod spill;

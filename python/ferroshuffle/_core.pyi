@@ -5,6 +5,7 @@ from typing import Any, NoReturn, final
 
 __all__ = [
     "AutoSerializer",
+    "BlockReader",
     "CorruptBlockError",
     "Merger",
     "RecordsIterator",
@@ -14,6 +15,7 @@ __all__ = [
     "ValueStore",
     "ValuesIterator",
     "__version__",
+    "records_of",
     "resident_bytes",
     "sort_external",
 ]
@@ -86,10 +88,18 @@ class ShuffleWriter:
         is_portable_hash: bool,
         partitions: int,
         dumps: Callable[[list[Any]], bytes],
+        makes_blocks: bool,
         limit_mib: float,
     ) -> ShuffleWriter: ...
     def __iter__(self) -> Iterator[bytes]: ...
     def __next__(self, /) -> bytes: ...
+    def close(self, /) -> None: ...
+
+@final
+class BlockReader:
+    def __new__(cls, stream: object, loads: Callable[[bytes], Iterable[Any]]) -> BlockReader: ...
+    def __iter__(self) -> Iterator[Any]: ...
+    def __next__(self, /) -> Any: ...
     def close(self, /) -> None: ...
 
 @final
@@ -118,6 +128,7 @@ class AutoSerializer:
     def dumps(self, /, obj: object) -> bytes: ...
     def loads(self, /, data: bytes) -> Any: ...
 
+def records_of(block: bytes, loads: Callable[[bytes], Any]) -> list[Any]: ...
 def resident_bytes() -> int: ...
 def sort_external(
     owner: object,

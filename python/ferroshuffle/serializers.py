@@ -1,11 +1,13 @@
 """Serializers for the records of a shuffle.
 
 `AutoSerializer` chooses between marshal and pickle by itself. It works without PySpark; where
-PySpark is installed, it can be handed to a ``SparkContext`` as its serializer.
+PySpark is installed, it can be handed to a ``SparkContext`` as its serializer. `BlockSerializer` is
+what reads the records that `RDD.partitionBy` has shuffled.
 """
 
 from __future__ import annotations
 
+import pickle
 import struct
 from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
@@ -14,14 +16,21 @@ from ferroshuffle import _core
 
 if TYPE_CHECKING:
     _Base = object
+
+    class _Batched:
+        def __init__(self, serializer: Any) -> None:
+            self.serializer = serializer
+
 else:
     try:
-        # A SparkContext asks for an instance of this class.
+        # A SparkContext asks for an instance of the first; zip() cuts what the second has read
+        # into batches of its own.
+        from pyspark.serializers import AutoBatchedSerializer as _Batched
         from pyspark.serializers import FramedSerializer as _Base
     except ImportError:
-        _Base = object
+        _Base = _Batched = object
 
-__all__ = ["AutoSerializer"]
+__all__ = ["AutoSerializer", "BlockSerializer"]
 
 _LENGTH = struct.Struct("!i")
 
@@ -94,3 +103,43 @@ class AutoSerializer(_Base):
 
     def __reduce__(self) -> tuple[type[AutoSerializer], tuple[()]]:
         return type(self), ()
+
+
+class BlockSerializer(_Batched):
+    """Read the frames that the map side of a shuffle wrote; needs PySpark.
+
+    A frame is a pickled list of records, as PySpark has it, but that the records are in a block:
+    checksummed, and in columns where they are typed. So others read it with `pickle`, and we read
+    columns without making a tuple where the next step takes columns too.
+
+    Parameters
+    ----------
+    serializer : pyspark.serializers.CPickleSerializer
+        Makes bytes of the records that are not typed.
+    """
+
+    def load_stream(self, stream: IO[bytes]) -> _core.BlockReader:
+        """Return an iterator over the records in `stream`, up to its end or that of the data.
+
+        It raises `ferroshuffle.CorruptBlockError` where they are not what was written.
+        """
+        return _core.BlockReader(stream, self.serializer.loads)
+
+    # PySpark calls serializers of one class and the same attributes equal, subclasses included:
+    # it would take our frames for its own, and have the JVM read them.
+    def __eq__(self, other: object) -> bool:
+        return type(self) is type(other) and vars(self) == vars(other)
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(type(self))
+
+    def __repr__(self) -> str:
+        return f"BlockSerializer({self.serializer})"
+
+
+def _records(block: bytes) -> list[Any]:
+    """Return the records in a block; what a frame calls when it is unpickled."""
+    return _core.records_of(block, pickle.loads)

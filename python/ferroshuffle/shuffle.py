@@ -18,6 +18,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 
 from ferroshuffle import _core
+from ferroshuffle.settings import is_enabled
 
 if TYPE_CHECKING:
     from ferroshuffle.serializers import AutoSerializer
@@ -171,22 +172,11 @@ def _functions(aggregator: Any) -> list[Callable[..., Any]]:
 
 def _plan(aggregator: Any) -> Any:
     """Return what the functions compute, for the engine, or None where they are to be called."""
-    if _records_before_typed is None or not _is_enabled():
+    if _records_before_typed is None or not is_enabled():
         return None
     from ferroshuffle.native import plan
 
     return plan(aggregator)
-
-
-def _is_enabled() -> bool:
-    """Return whether Spark, where it runs here, has `spark.ferroshuffle.enabled`, as by default."""
-    pyspark = sys.modules.get("pyspark")
-    context = pyspark and pyspark.SparkContext._active_spark_context
-    if not context:
-        return True
-    # Not by getConf(), which asks the JVM for every setting there is.
-    setting: str = context._conf.get("spark.ferroshuffle.enabled", "true")
-    return setting.strip().lower() != "false"
 
 
 def _was_read(aggregator: Any) -> Any:

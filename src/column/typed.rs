@@ -6,6 +6,7 @@ use super::{Column, KeyColumn};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
 use crate::memory::{self, try_grow};
+use crate::python_hash;
 
 const WHAT: &str = "a typed column";
 
@@ -402,6 +403,32 @@ impl TypedColumn {
         Ok(gathered)
     }
 
+    /// Those rows of this column.
+    pub fn slice(&self, rows: Range<usize>) -> Result<Self> {
+        let mut slice = self.fresh();
+        slice.try_reserve(rows.len())?;
+        match (&mut slice, self) {
+            (Self::None(len) | Self::Unread(len), _) => *len = rows.len(),
+            (Self::Int(to), Self::Int(from)) => {
+                to.extend_from_slice(from.get(rows).unwrap_or_default());
+            }
+            (Self::Float(to), Self::Float(from)) => {
+                to.extend_from_slice(from.get(rows).unwrap_or_default());
+            }
+            (Self::Tuple(to), Self::Tuple(from)) => {
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = from.slice(rows.clone())?;
+                }
+            }
+            (slice, _) => {
+                for row in rows {
+                    slice.push_from(self, row)?;
+                }
+            }
+        }
+        Ok(slice)
+    }
+
     /// Whether `row` and `other_row` of a column of the same kind hold equal values, as Python's
     /// `==` says of them.
     #[inline(always)]
@@ -541,27 +568,11 @@ impl KeyColumn for TypedKeys {
     }
 }
 
-/// Python's hashes of numbers are remainders by this prime.
-const MODULUS: u64 = (1 << 61) - 1;
-
 /// What a table hashes an `int` to. It is not called unique: comparing two integers takes less
 /// than comparing the hashes that are made of them.
 #[inline]
 pub fn hash_of_int(int: i64) -> KeyHash {
-    let is_own_hash = int != -1 && int.unsigned_abs() < MODULUS;
-    let hash = if is_own_hash { int } else { python_hash(int) };
-    KeyHash::of_python(hash, false)
-}
-
-/// Python's `hash(int)`.
-#[cold]
-#[allow(clippy::cast_possible_wrap)] // far below 63 bits
-fn python_hash(int: i64) -> i64 {
-    let remainder = (int.unsigned_abs() % MODULUS) as i64;
-    match if int < 0 { -remainder } else { remainder } {
-        -1 => -2,
-        hash => hash,
-    }
+    KeyHash::of_python(python_hash::of_int(int), false)
 }
 
 #[cfg(test)]
@@ -636,21 +647,5 @@ mod tests {
         assert!(column.at(&[2]).is_none());
         assert!(column.at(&[0, 0]).is_none());
         assert!(!column.is_replaceable());
-    }
-
-    #[test]
-    fn integers_hash_as_in_python() {
-        let cases = [
-            (-1, -2),
-            (i64::MAX, 3),
-            (i64::MIN, -4),
-            ((1 << 61) - 1, 0),
-            (-(1 << 61), -2),
-        ];
-        for (int, hash) in cases {
-            assert_eq!(python_hash(int), hash);
-            assert_eq!(hash_of_int(int).bits, KeyHash::of_python(hash, false).bits);
-        }
-        assert_eq!(hash_of_int(-7).bits, KeyHash::of_python(-7, true).bits);
     }
 }

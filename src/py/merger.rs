@@ -7,6 +7,7 @@ use pyo3::prelude::*;
 
 use super::gil_cell::GilCell;
 use super::guard::Function;
+use super::handover::Handed;
 use super::object_table::Progress;
 use super::plan::plan_of;
 use super::records::RecordsIterator;
@@ -64,11 +65,33 @@ impl Merger {
     /// The key and the combiner in `row` of a table in memory that has as many `rows`.
     #[inline]
     pub fn row(&self, py: Python<'_>, row: usize, rows: usize) -> Result<(Py<PyAny>, Py<PyAny>)> {
-        let found = self.state.see(py, |state| {
+        self.with_table_of(py, rows, |table| table.row(py, row))
+    }
+
+    /// Up to `most` keys and combiners from `row` on, of a table in memory that has as many
+    /// `rows`; `None` where that is not typed.
+    pub fn columns(
+        &self,
+        py: Python<'_>,
+        row: usize,
+        rows: usize,
+        most: usize,
+    ) -> Result<Option<Handed>> {
+        self.with_table_of(py, rows, |table| table.columns(row, most))
+    }
+
+    #[inline]
+    fn with_table_of<R>(
+        &self,
+        py: Python<'_>,
+        rows: usize,
+        read: impl FnOnce(&Table) -> Result<R>,
+    ) -> Result<R> {
+        self.with_state(py, |state| {
             let table = &state.table.table;
-            (table.len() == rows).then(|| table.row(py, row))
-        });
-        found.ok_or_else(busy)?.unwrap_or_else(|| {
+            if table.len() == rows {
+                return read(table);
+            }
             Err(Error::Usage(
                 "the merger changed size while its items were read".to_owned(),
             ))

@@ -4,15 +4,18 @@
 //! Python objects that the rooms below spill and merge, `object_block` its records as blocks; the
 //! rest are the classes.
 
+pub mod block_reader;
 pub mod column_codec;
 pub mod errors;
 pub mod external_list;
 pub mod ffi;
 pub mod gil_cell;
 pub mod guard;
+pub mod handover;
 pub mod merger;
 pub mod object_block;
 pub mod object_table;
+pub mod partitioner;
 pub mod plan;
 pub mod records;
 pub mod serializer;
@@ -20,6 +23,7 @@ pub mod sorter;
 pub mod table;
 pub mod typed;
 pub mod typed_table;
+pub mod wire;
 pub mod writer;
 
 use pyo3::prelude::*;
@@ -57,6 +61,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<external_list::ValuesIterator>()?;
     module.add_class::<sorter::SortedIterator>()?;
     module.add_class::<writer::ShuffleWriter>()?;
+    module.add_class::<block_reader::BlockReader>()?;
     module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
+    module.add_function(wrap_pyfunction!(block_reader::records_of, module)?)?;
     module.add_function(wrap_pyfunction!(resident_bytes, module)?)
 }

@@ -7,8 +7,10 @@ use pyo3::prelude::*;
 use super::errors::of_iterator;
 use super::ffi;
 use super::gil_cell::GilCell;
+use super::handover::{Accepts, Handed};
 use super::merger::Merger;
 use super::table::Table;
+use crate::error::Result;
 use crate::spill::partition_merge::PartitionMerge;
 
 enum Source {
@@ -57,30 +59,23 @@ impl RecordsIterator {
         }
     }
 
-    /// The next record of a merger in memory; `None` where that is not the source or is at its
-    /// end.
-    #[inline]
-    fn next_in_memory<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        let found = self.source.see(py, |source| match source {
-            Source::InMemory { merger, row, rows } if *row < *rows => {
-                let found = merger.get().row(py, *row, *rows);
-                *row += usize::from(found.is_ok());
-                Some(found)
-            }
-            _ => None,
-        });
-        let record = found.flatten()?;
-        Some(match record {
-            Ok((key, combiner)) => ffi::new_pair(py, key, combiner),
-            Err(error) => Err(error.into()),
-        })
+    /// What [`handover::next_columns`](super::handover::next_columns) gives.
+    pub fn next_columns(
+        &self,
+        py: Python<'_>,
+        most: usize,
+        accepts: Accepts<'_>,
+    ) -> Result<Option<Handed>> {
+        let mut source = self.source.take(py).ok_or_else(busy)?;
+        let columns = source.next_columns(py, most, accepts);
+        self.source.put(py, source);
+        columns
     }
 
-    /// The next record of any source. The source leaves the iterator meanwhile: making a record
-    /// may run user code.
-    fn next_of_any<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+    /// The next record. The source leaves the iterator meanwhile: making one may run user code.
+    fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut source = self.source.take(py).ok_or_else(busy)?;
-        let record = source.next_external(py);
+        let record = source.next(py);
         let exhausted =
             matches!(record, Ok(None)).then(|| std::mem::replace(&mut source, Source::Exhausted));
         self.source.put(py, source);
@@ -92,21 +87,68 @@ impl RecordsIterator {
 
 impl Source {
     #[inline]
-    fn next_external<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let Self::External {
-            merge,
-            count_spilled,
-        } = self
-        else {
-            return Ok(None);
-        };
-        let record = merge.next_record();
-        let spilled = merge.take_spilled();
-        if spilled.runs > 0 {
-            count_spilled.call1(py, (spilled.memory_bytes, spilled.disk_bytes))?;
+    fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        match self {
+            Self::InMemory { merger, row, rows } if *row < *rows => {
+                let (key, combiner) = merger.get().row(py, *row, *rows)?;
+                *row += 1;
+                Ok(Some(ffi::new_pair(py, key, combiner)?))
+            }
+            Self::External {
+                merge,
+                count_spilled,
+            } => {
+                let record = merge.next_record();
+                count(py, merge, count_spilled)?;
+                Ok(record?.map(|record| record.into_bound(py)))
+            }
+            _ => Ok(None),
         }
-        Ok(record?.map(|record| record.into_bound(py)))
     }
+
+    fn next_columns(
+        &mut self,
+        py: Python<'_>,
+        most: usize,
+        accepts: Accepts<'_>,
+    ) -> Result<Option<Handed>> {
+        let columns = match self {
+            Self::InMemory { merger, row, rows } if *row < *rows => {
+                let columns = merger.get().columns(py, *row, *rows, most)?;
+                columns.map(|columns| (columns, row))
+            }
+            Self::External {
+                merge,
+                count_spilled,
+            } => {
+                merge.next_row().map(|_| ())?;
+                count(py, merge, count_spilled)?;
+                match merge.next_row()? {
+                    Some((table, row)) => table.columns(*row, most)?.map(|found| (found, row)),
+                    None => None,
+                }
+            }
+            _ => None,
+        };
+        let accepted = columns.filter(|((keys, combiners), _)| accepts(keys, combiners));
+        Ok(accepted.map(|(columns, row)| {
+            *row += columns.0.len();
+            columns
+        }))
+    }
+}
+
+/// Tells of what a merge has spilled.
+fn count(
+    py: Python<'_>,
+    merge: &mut PartitionMerge<Table>,
+    count_spilled: &Py<PyAny>,
+) -> PyResult<()> {
+    let spilled = merge.take_spilled();
+    if spilled.runs > 0 {
+        count_spilled.call1(py, (spilled.memory_bytes, spilled.disk_bytes))?;
+    }
+    Ok(())
 }
 
 #[cold]
@@ -123,10 +165,7 @@ impl RecordsIterator {
     }
 
     fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        match self.next_in_memory(py) {
-            Some(record) => record.map(Some),
-            None => self.next_of_any(py).map_err(|error| of_iterator(py, error)),
-        }
+        self.next(py).map_err(|error| of_iterator(py, error))
     }
 
     /// Frees what the iterator holds; it is at its end then.
@@ -137,7 +176,7 @@ impl RecordsIterator {
         Ok(())
     }
 
-    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         let seen = self.source.see_in_traverse(|source| match source {
             Source::InMemory { merger, .. } => visit.call(merger),
             Source::External {

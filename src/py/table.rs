@@ -6,6 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::ffi;
+use super::handover::Handed;
 use super::object_block;
 use super::object_table::{ObjectTable, Progress, pair_of};
 use super::typed_table::{Outcome, TypedTable, as_pair};
@@ -201,6 +202,14 @@ impl Table {
             return Ok((key.unbind(), combiner.unbind()));
         }
         self.objects.row(py, row)
+    }
+
+    /// Up to `most` keys and combiners from `row` on; `None` where they are not typed.
+    pub fn columns(&self, row: usize, most: usize) -> Result<Option<Handed>> {
+        match &self.typed {
+            Some(typed) => typed.columns(row, most),
+            None => Ok(None),
+        }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Typed columns to and from Python objects.
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyList, PyString, PyTuple};
 
 use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
@@ -9,6 +10,7 @@ use crate::aggregate::plan::Shape;
 use crate::column::typed::{Lists, Texts, TypedColumn, hash_of_int};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
+use crate::python_hash::{self, TextHash, TupleHash};
 
 /// Tuples of more items, or nested deeper, stay objects.
 const MOST_FIELDS: usize = 8;
@@ -202,15 +204,67 @@ fn hash_of_any(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
 /// The hashes of all keys of a column.
 pub fn hashes(py: Python<'_>, keys: &TypedColumn, hashes: &mut Vec<KeyHash>) -> Result<()> {
     crate::memory::try_grow(hashes, keys.len(), "the hashes of a block")?;
-    if let TypedColumn::Int(ints) = keys {
-        hashes.extend(ints.iter().map(|&int| hash_of_int(int)));
-        return Ok(());
-    }
     for row in 0..keys.len() {
-        let key = get(py, keys, row)?;
-        hashes.push(hash_of_any(key.as_borrowed())?);
+        hashes.push(KeyHash::of_python(python_hash(py, keys, row)?, false));
     }
     Ok(())
+}
+
+/// Python's hash of what is in `row`.
+#[inline]
+pub fn python_hash(py: Python<'_>, column: &TypedColumn, row: usize) -> Result<i64> {
+    match column {
+        TypedColumn::Int(ints) => Ok(ints.get(row).map_or(0, |&int| python_hash::of_int(int))),
+        column => python_hash_of_any(py, column, row),
+    }
+}
+
+fn python_hash_of_any(py: Python<'_>, column: &TypedColumn, row: usize) -> Result<i64> {
+    match column {
+        TypedColumn::Str(texts) => {
+            let text = texts.get(row);
+            if let Some(hash) = text_hash(py)
+                && text.is_ascii()
+            {
+                return Ok(hash.of_ascii(text));
+            }
+        }
+        TypedColumn::Tuple(fields) => {
+            let mut hash = TupleHash::new();
+            for field in fields {
+                hash.add(python_hash(py, field, row)?);
+            }
+            return Ok(hash.finish(fields.len()));
+        }
+        _ => {}
+    }
+    Ok(get(py, column, row)?.hash()? as i64)
+}
+
+/// How this interpreter hashes text, where that is known.
+fn text_hash(py: Python<'_>) -> Option<&'static TextHash> {
+    static FOUND: PyOnceLock<Option<TextHash>> = PyOnceLock::new();
+    let found = FOUND.get_or_init(py, || find_text_hash(py).ok().flatten());
+    found.as_ref()
+}
+
+fn find_text_hash(py: Python<'_>) -> PyResult<Option<TextHash>> {
+    let Ok(seed) = std::env::var("PYTHONHASHSEED") else {
+        return Ok(None);
+    };
+    let info = py.import("sys")?.getattr("hash_info")?;
+    let algorithm: String = info.getattr("algorithm")?.extract()?;
+    let Some(found) = TextHash::new(&algorithm, &seed) else {
+        return Ok(None);
+    };
+    // The interpreter may have been told to overlook the variable, or hash short text otherwise.
+    for length in 1..24 {
+        let text = "f".repeat(length);
+        if PyString::new(py, &text).hash()? as i64 != found.of_ascii(text.as_bytes()) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(found))
 }
 
 /// The object in `row`.

@@ -9,6 +9,7 @@ use pyo3::types::PyList;
 use super::column_codec::ColumnEncoder;
 use super::external_list;
 use super::ffi;
+use super::handover::{Handed, next_columns};
 use super::object_table::{ObjectTable, Progress, SLICE_ITEMS, key_hash, pair_of, unpack};
 use super::typed;
 use crate::aggregate::Records;
@@ -45,6 +46,8 @@ const SLICES_AT_ONCE: usize = 16;
 
 /// About so many bytes of columns make a block.
 const BLOCK_BYTES: usize = 256 << 10;
+
+const WHAT: &str = "a batch of records";
 
 /// How reading records came to a stop.
 pub enum Outcome<'py> {
@@ -249,9 +252,11 @@ impl TypedTable {
         iterator: &Bound<'py, PyAny>,
         wanted: usize,
     ) -> Result<Option<Outcome<'py>>> {
-        const WHAT: &str = "a batch of records";
-        let most_references = most_references(iterator);
         try_grow(&mut self.batch.hashes, wanted, WHAT)?;
+        if self.read_columns(iterator, wanted)? {
+            return Ok(None);
+        }
+        let most_references = most_references(iterator);
         self.batch.keys.try_reserve(wanted)?;
         for _ in 0..wanted {
             let Some(record) = ffi::next(iterator)? else {
@@ -265,6 +270,27 @@ impl TypedTable {
             }
         }
         Ok(None)
+    }
+
+    /// Reads up to `wanted` records that come as columns into the batch, which is empty; `false`
+    /// where they do not.
+    fn read_columns(&mut self, iterator: &Bound<'_, PyAny>, wanted: usize) -> Result<bool> {
+        let (batch, aggregate) = (&mut self.batch, &mut self.aggregate);
+        let found = next_columns(iterator, wanted, &mut |keys, values| {
+            keys.is_of_kind(&batch.keys) && aggregate.accepts(batch.records, values)
+        })?;
+        let Some((keys, values)) = found else {
+            return Ok(false);
+        };
+        typed::hashes(iterator.py(), &keys, &mut batch.hashes)?;
+        batch.keys = keys;
+        batch.has_lists = values.has_lists();
+        batch.is_long = values.is_long() || batch.keys.is_long();
+        batch.values = Some(values);
+        for hash in &batch.hashes {
+            self.map.prefetch(*hash);
+        }
+        Ok(true)
     }
 
     /// Adds the first record of `iterator`, of that kind, to the batch, or gives it back.
@@ -357,7 +383,7 @@ impl TypedTable {
         keys.try_reserve_within(&batch.keys)?;
         self.aggregate.try_reserve(values, records)?;
         batch.rows.clear();
-        try_grow(&mut batch.rows, records, "a batch of records")?;
+        try_grow(&mut batch.rows, records, WHAT)?;
         for hash in &batch.hashes {
             if let Some(row) = self.map.first_row(*hash) {
                 self.map.keys().0.prefetch(row);
@@ -409,6 +435,18 @@ impl TypedTable {
     ) -> Result<(Bound<'py, PyAny>, Bound<'py, PyAny>)> {
         let key = typed::get(py, &self.map.keys().0, row)?;
         Ok((key, typed::combiner(py, &self.aggregate, row)?))
+    }
+
+    /// Up to `most` keys and combiners from `row` on; `None` where a combiner is beyond any column.
+    pub fn columns(&self, row: usize, most: usize) -> Result<Option<Handed>> {
+        let end = row.saturating_add(most).min(self.rows());
+        let mut rows = crate::memory::try_with_capacity(end.saturating_sub(row), WHAT)?;
+        // Rows are numbered in 32 bits.
+        rows.extend((row..end).filter_map(|row| u32::try_from(row).ok()));
+        let Some(combiners) = self.aggregate.gather(&rows)? else {
+            return Ok(None);
+        };
+        Ok(Some((self.map.keys().0.slice(row..end)?, combiners)))
     }
 
     /// Writes all rows as blocks, partition by partition.
@@ -528,11 +566,7 @@ impl TypedTable {
     /// Merges the combiners of a block; `false` where they, or its keys, are of another kind than
     /// the table's, and nothing was merged.
     pub fn merge_block(&mut self, block: &Block, place: &dyn Fn() -> String) -> Result<bool> {
-        let parts = block
-            .columns
-            .iter()
-            .map(|(kind, range)| (*kind, block.payload.get(range.clone()).unwrap_or_default()));
-        let mut decoder = Decoder::new(parts, place);
+        let mut decoder = Decoder::new(block.parts(), place);
         let rows = block.rows as usize;
         let Some(keys) = decoder.read(rows)? else {
             return Ok(false);
@@ -605,7 +639,7 @@ pub fn as_pair(record: Bound<'_, PyAny>) -> Result<Bound<'_, PyAny>> {
 
 /// How many references there are to a record that nobody keeps who might bring it again: the one
 /// that we have, and that of an iterator that makes its next record of the same tuple.
-fn most_references(iterator: &Bound<'_, PyAny>) -> isize {
+pub fn most_references(iterator: &Bound<'_, PyAny>) -> isize {
     let name = iterator.get_type().name();
     let uses_again = name.is_ok_and(|name| {
         ["zip", "enumerate", "dict_itemiterator"].contains(&&*name.to_string_lossy())

@@ -3,15 +3,21 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyFrozenSet, PyList, PyTuple};
+use pyo3::types::PyList;
 
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::object_table::{pair_of, unpack};
-use super::serializer::is_leaf;
-use crate::error::Result;
+use super::handover::{Handed, next_columns};
+use super::object_table::pair_of;
+use super::partitioner::Partitioner;
+use super::typed;
+use super::typed_table::{as_pair, most_references};
+use super::wire;
+use crate::column::typed::TypedColumn;
+use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
-use crate::partition::{TupleHash, partition_in_spark, partition_of};
+use crate::spill::block::BlockEncoder;
+use crate::spill::layout::Layout;
 
 /// Records that are gathered before their size is known.
 const FIRST_RECORDS: usize = 1024;
@@ -27,101 +33,36 @@ const MOST_UNSEEN: usize = 1000;
 /// Spark to work on, little enough to stay in the cache between here and there.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Tuples nested deeper than this are left to PySpark's own function, which words its error.
-const MAX_DEPTH: usize = 32;
-
-/// The function that tells the partition of a key.
-struct Partitioner {
-    function: Py<PyAny>,
-    /// It is PySpark's `portable_hash`, which is computed here for the keys of most jobs.
-    is_portable_hash: bool,
-    partitions: u32,
-}
-
-impl Partitioner {
-    #[inline]
-    fn partition(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<u32> {
-        if self.is_portable_hash && self.partitions > 0 {
-            let hash = self.portable_hash(key, MAX_DEPTH)?;
-            return Ok(partition_of(hash, self.partitions));
-        }
-        let number = ffi::call1(self.function.bind_borrowed(key.py()), key)?;
-        let is_true = number.cast_exact::<PyBool>().map(PyBoolMethods::is_true);
-        match ffi::as_i64(number.as_borrowed()).or(is_true.ok().map(i64::from)) {
-            Some(number) if self.partitions > 0 => Ok(partition_of(number, self.partitions)),
-            _ => self.partition_of_object(&number),
-        }
-    }
-
-    fn portable_hash(&self, key: Borrowed<'_, '_, PyAny>, depth: usize) -> PyResult<i64> {
-        if let Some(hash) = ffi::hash_of_small_int(key) {
-            return Ok(hash as i64);
-        }
-        if key.is_none() {
-            return Ok(0);
-        }
-        if is_leaf(&key) || key.is_exact_instance_of::<PyFrozenSet>() {
-            return Ok(key.hash()? as i64);
-        }
-        if let Ok(tuple) = key.cast_exact::<PyTuple>()
-            && depth > 0
-        {
-            let mut hash = TupleHash::new();
-            for item in tuple.iter_borrowed() {
-                hash.add(self.portable_hash(item, depth - 1)?);
-            }
-            return Ok(hash.finish(tuple.len()));
-        }
-        // What is left may pass for a tuple, or have a hash of its own.
-        ffi::call1(self.function.bind_borrowed(key.py()), key)?.extract()
-    }
-
-    /// For a number that is no `int`, or a huge one, and where there is no partition.
-    #[cold]
-    fn partition_of_object(&self, number: &Bound<'_, PyAny>) -> PyResult<u32> {
-        // PySpark looks the remainder up, then packs it into eight bytes, and says what cannot be.
-        let remainder = number.rem(self.partitions)?;
-        remainder.hash()?;
-        let packed = number
-            .py()
-            .import("struct")?
-            .call_method1("pack", ("!q", remainder))?;
-        let number = i64::from_be_bytes(packed.extract()?);
-        Ok(partition_in_spark(number, self.partitions))
-    }
-}
-
-/// Records waiting for their partition to be written.
+/// Objects waiting for their partition to be written.
 #[derive(Default)]
 struct Buckets {
     /// By partition, as far as one was needed yet.
     lists: Vec<Option<Py<PyList>>>,
     /// Partitions that have records, in the order of their first.
     filled: Vec<u32>,
-    records: usize,
 }
+
+const WHAT: &str = "the partitions of a map output";
 
 impl Buckets {
     #[inline]
     fn push(&mut self, partition: u32, record: &Bound<'_, PyAny>) -> Result<()> {
-        const WHAT: &str = "the partitions of a map output";
         let py = record.py();
         let at = partition as usize;
         if let Some(Some(list)) = self.lists.get(at) {
             ffi::append(list.bind(py), record)?;
-        } else {
-            if at >= self.lists.len() {
-                let more = at + 1 - self.lists.len();
-                memory::try_grow(&mut self.lists, more, WHAT)?;
-                self.lists.resize_with(at + 1, || None);
-            }
-            memory::try_grow(&mut self.filled, 1, WHAT)?;
-            if let Some(place) = self.lists.get_mut(at) {
-                *place = Some(PyList::new(py, [record])?.unbind());
-                self.filled.push(partition);
-            }
+            return Ok(());
         }
-        self.records += 1;
+        if at >= self.lists.len() {
+            let more = at + 1 - self.lists.len();
+            memory::try_grow(&mut self.lists, more, WHAT)?;
+            self.lists.resize_with(at + 1, || None);
+        }
+        memory::try_grow(&mut self.filled, 1, WHAT)?;
+        if let Some(place) = self.lists.get_mut(at) {
+            *place = Some(PyList::new(py, [record])?.unbind());
+            self.filled.push(partition);
+        }
         Ok(())
     }
 
@@ -130,19 +71,171 @@ impl Buckets {
     }
 }
 
+/// Typed records waiting for their partitions to be written.
+struct Columns {
+    keys: TypedColumn,
+    values: TypedColumn,
+    /// The partition of each row.
+    partitions: Vec<u32>,
+    has_lists: bool,
+}
+
+impl Columns {
+    /// For records as this one; `None` where they are not typed.
+    fn for_pair(pair: ffi::Pair<'_>) -> Option<Self> {
+        let keys = typed::column_for(pair.key)?;
+        Some(Self::of(&keys, &typed::column_for(pair.value)?))
+    }
+
+    /// No record yet, of those kinds.
+    fn of(keys: &TypedColumn, values: &TypedColumn) -> Self {
+        Self {
+            keys: keys.fresh(),
+            values: values.fresh(),
+            partitions: Vec::new(),
+            has_lists: values.has_lists(),
+        }
+    }
+
+    /// Appends a record; `false` where it does not fit.
+    ///
+    /// A list is copied here, and shared in PySpark with who holds it too: so it fits only where
+    /// that is nobody.
+    #[inline]
+    fn push(&mut self, pair: ffi::Pair<'_>, partition: u32, is_shared: bool) -> Result<bool> {
+        if self.partitions.len() == self.partitions.capacity() {
+            memory::try_grow(&mut self.partitions, 1, WHAT)?;
+            self.keys.try_reserve(1)?;
+            self.values.try_reserve(1)?;
+        }
+        let pushed = typed::push_key(&mut self.keys, pair.key).and_then(|has_fit| {
+            if !has_fit || self.has_lists && is_shared {
+                Ok(false)
+            } else if self.has_lists {
+                typed::push_held_once(&mut self.values, pair.value)
+            } else {
+                typed::push(&mut self.values, pair.value)
+            }
+        });
+        if matches!(pushed, Ok(true)) {
+            self.partitions.push(partition);
+        } else {
+            self.truncate(self.partitions.len());
+        }
+        pushed
+    }
+
+    /// Appends columns; `false` where they are of other kinds.
+    fn append(
+        &mut self,
+        py: Python<'_>,
+        (keys, values): &Handed,
+        partitioner: &Partitioner,
+    ) -> Result<bool> {
+        if !keys.is_of_kind(&self.keys) || !values.is_of_kind(&self.values) {
+            return Ok(false);
+        }
+        let rows = self.partitions.len();
+        let appended = partitioner
+            .partitions_of(py, keys, &mut self.partitions)
+            .and_then(|()| self.keys.append(keys))
+            .and_then(|()| self.values.append(values));
+        if appended.is_err() {
+            self.truncate(rows);
+        }
+        appended.map(|()| true)
+    }
+
+    fn truncate(&mut self, rows: usize) {
+        self.keys.truncate(rows);
+        self.values.truncate(rows);
+        self.partitions.truncate(rows);
+    }
+
+    fn partition(&self, row: usize) -> u32 {
+        self.partitions.get(row).copied().unwrap_or(0)
+    }
+
+    fn record<'py>(&self, py: Python<'py>, row: usize) -> Result<Bound<'py, PyAny>> {
+        let key = typed::get(py, &self.keys, row)?.unbind();
+        let value = typed::get(py, &self.values, row)?.unbind();
+        Ok(ffi::new_pair(py, key, value)?)
+    }
+
+    fn layout(&self) -> Result<Layout> {
+        let partitions = self.partitions.iter().max().map_or(0, |&most| most as usize + 1);
+        let partition = |row| self.partition(row) as usize;
+        Layout::by(self.partitions.len(), partitions, partition)
+    }
+}
+
+/// Records that were read and are not written yet.
+enum Gathered {
+    /// All of one kind, as far as they are.
+    Columns(Columns),
+    /// Of any kind.
+    Objects(Buckets),
+}
+
+/// What is being written.
+enum Outgoing {
+    Columns(Columns, Layout),
+    Objects(Buckets),
+}
+
+/// Makes pieces of a map output.
+struct Serializer {
+    /// Makes bytes of a list of records.
+    dumps: Py<PyAny>,
+    /// Makes blocks; `None` where pieces are what `dumps` makes.
+    encoder: Option<BlockEncoder>,
+}
+
+impl Serializer {
+    fn piece<'py>(
+        &mut self,
+        py: Python<'py>,
+        outgoing: &mut Outgoing,
+        partition: u32,
+    ) -> Result<Bound<'py, PyAny>> {
+        let encoder = &mut self.encoder;
+        match outgoing {
+            Outgoing::Columns(columns, layout) => {
+                let rows = layout.rows(partition as usize);
+                let (keys, values) = (columns.keys.gather(rows)?, columns.values.gather(rows)?);
+                let encoder = encoder.get_or_insert_with(BlockEncoder::plain);
+                Ok(wire::frame_of_columns(py, encoder, &keys, &values)?.into_any())
+            }
+            Outgoing::Objects(buckets) => {
+                let records = buckets.take(partition).map(|records| records.into_bound(py));
+                let serialized = self.dumps.bind(py).call1((&records,))?;
+                let Some(encoder) = encoder else {
+                    return Ok(serialized);
+                };
+                let rows = records.map_or(0, |records| records.len());
+                let bytes: &[u8] = serialized.extract().map_err(PyErr::from)?;
+                Ok(wire::frame_of_objects(py, encoder, rows, bytes)?.into_any())
+            }
+        }
+    }
+}
+
 struct State {
     /// `None` at their end.
     records: Option<Py<PyAny>>,
     partitioner: Partitioner,
-    dumps: Py<PyAny>,
-    buckets: Buckets,
+    serializer: Serializer,
+    gathered: Option<Gathered>,
+    /// How many records were read since the last were written.
+    count: usize,
+    outgoing: Option<Outgoing>,
     /// Partitions that are being written, the next one last.
-    outgoing: Vec<u32>,
-    /// The serialized records of the partition whose number was handed out last.
+    partitions: Vec<u32>,
+    /// The piece of the partition whose number was handed out last.
     chunk: Option<Py<PyAny>>,
-    /// Serialized bytes of the partitions that were written since records were read.
+    /// Bytes of the pieces that were written since records were read.
     written: usize,
-    /// How many partitions that were.
+    /// How many pieces that were.
     chunks: usize,
     /// Records to gather until all are written.
     full: usize,
@@ -157,19 +250,18 @@ impl State {
         if let Some(chunk) = self.chunk.take() {
             return Ok(Some(chunk.into_bound(py)));
         }
-        if self.outgoing.is_empty() {
+        if self.partitions.is_empty() {
+            self.outgoing = None;
             self.learn();
             // What was written is gone: growth is measured from here.
             self.interval.starts_at(memory::resident_bytes());
             self.read(py)?;
-            self.outgoing = std::mem::take(&mut self.buckets.filled);
-            self.outgoing.reverse();
+            self.lay_out()?;
         }
-        let Some(partition) = self.outgoing.pop() else {
+        let (Some(partition), Some(outgoing)) = (self.partitions.pop(), &mut self.outgoing) else {
             return Ok(None);
         };
-        let records = self.buckets.take(partition);
-        let chunk = self.dumps.bind(py).call1((records,))?;
+        let chunk = self.serializer.piece(py, outgoing, partition)?;
         self.written = self.written.saturating_add(chunk.len()?);
         self.chunks += 1;
         self.chunk = Some(chunk.unbind());
@@ -177,12 +269,36 @@ impl State {
         Ok(Some(ffi::new_bytes(py, &number)?))
     }
 
+    /// Puts what was gathered in the order of its partitions.
+    fn lay_out(&mut self) -> Result<()> {
+        match self.gathered.take() {
+            None => {}
+            Some(Gathered::Objects(mut buckets)) => {
+                self.partitions = std::mem::take(&mut buckets.filled);
+                self.partitions.reverse();
+                self.outgoing = Some(Outgoing::Objects(buckets));
+            }
+            Some(Gathered::Columns(columns)) => {
+                let layout = columns.layout()?;
+                for partition in (0..layout.partitions()).rev() {
+                    if !layout.rows(partition).is_empty() {
+                        memory::try_grow(&mut self.partitions, 1, WHAT)?;
+                        // Partitions are numbered in 32 bits.
+                        self.partitions.extend(u32::try_from(partition));
+                    }
+                }
+                self.outgoing = Some(Outgoing::Columns(columns, layout));
+            }
+        }
+        Ok(())
+    }
+
     /// Sets how many records to gather next, by the size of those that were written.
     fn learn(&mut self) {
         if self.chunks == 0 {
             return;
         }
-        let records = std::mem::take(&mut self.buckets.records);
+        let records = std::mem::take(&mut self.count);
         let wanted = self.chunks.saturating_mul(CHUNK_BYTES);
         let fitting = records.saturating_mul(wanted) / self.written.max(1);
         self.full = fitting.clamp(1, self.full.saturating_mul(2));
@@ -196,19 +312,23 @@ impl State {
             return Ok(());
         };
         let records = records.clone_ref(py).into_bound(py);
-        while self.buckets.records < self.full {
-            let Some(record) = ffi::next(&records)? else {
+        let most_references = most_references(&records);
+        while self.count < self.full {
+            let most = (self.full - self.count).min(self.unseen);
+            let makes_blocks = self.serializer.encoder.is_some();
+            let read = if let Some(columns) = next_columns(&records, most, &mut |_, _| makes_blocks)?
+            {
+                self.push_columns(py, &columns)?;
+                columns.0.len()
+            } else if let Some(record) = ffi::next(&records)? {
+                self.push(&as_pair(record)?, most_references)?;
+                1
+            } else {
                 self.records = None;
                 return Ok(());
             };
-            match ffi::pair(&record) {
-                Some(pair) => {
-                    let partition = self.partitioner.partition(pair.key)?;
-                    self.buckets.push(partition, &record)?;
-                }
-                None => self.push_unpacked(&unpack(&record)?)?,
-            }
-            self.unseen -= 1;
+            self.count += read;
+            self.unseen = self.unseen.saturating_sub(read);
             if self.unseen == 0 && self.is_memory_short() {
                 break;
             }
@@ -217,10 +337,60 @@ impl State {
         Ok(())
     }
 
-    #[cold]
-    fn push_unpacked(&mut self, record: &Bound<'_, PyAny>) -> Result<()> {
-        let partition = self.partitioner.partition(pair_of(record)?.key)?;
-        self.buckets.push(partition, record)
+    /// Adds a record, a tuple of two.
+    #[inline]
+    fn push(&mut self, record: &Bound<'_, PyAny>, most_references: isize) -> Result<()> {
+        let pair = pair_of(record)?;
+        let partition = self.partitioner.partition(pair.key)?;
+        if self.gathered.is_none() && self.serializer.encoder.is_some() {
+            self.gathered = Columns::for_pair(pair).map(Gathered::Columns);
+        }
+        if let Some(Gathered::Columns(columns)) = &mut self.gathered {
+            let is_shared =
+                columns.has_lists && ffi::references(record.as_borrowed()) > most_references;
+            if columns.push(pair, partition, is_shared)? {
+                return Ok(());
+            }
+        }
+        self.objects(record.py())?.push(partition, record)
+    }
+
+    /// Adds columns.
+    fn push_columns(&mut self, py: Python<'_>, added: &Handed) -> Result<()> {
+        let (keys, values) = added;
+        let gathered = self
+            .gathered
+            .get_or_insert_with(|| Gathered::Columns(Columns::of(keys, values)));
+        if let Gathered::Columns(columns) = gathered
+            && columns.append(py, added, &self.partitioner)?
+        {
+            return Ok(());
+        }
+        let mut other = Columns::of(keys, values);
+        other.append(py, added, &self.partitioner)?;
+        let objects = self.objects(py)?;
+        for row in 0..keys.len() {
+            objects.push(other.partition(row), &other.record(py, row)?)?;
+        }
+        Ok(())
+    }
+
+    /// What was gathered, as objects.
+    fn objects(&mut self, py: Python<'_>) -> Result<&mut Buckets> {
+        if let Some(Gathered::Columns(columns)) = &self.gathered {
+            let mut buckets = Buckets::default();
+            for row in 0..columns.partitions.len() {
+                buckets.push(columns.partition(row), &columns.record(py, row)?)?;
+            }
+            self.gathered = Some(Gathered::Objects(buckets));
+        }
+        let gathered = self
+            .gathered
+            .get_or_insert_with(|| Gathered::Objects(Buckets::default()));
+        match gathered {
+            Gathered::Objects(buckets) => Ok(buckets),
+            Gathered::Columns(_) => Err(Error::Usage("records were not made objects".to_owned())),
+        }
     }
 
     fn is_memory_short(&mut self) -> bool {
@@ -248,7 +418,8 @@ pub struct ShuffleWriter {
 impl ShuffleWriter {
     /// `partition_function(key)` gives the partition's number, of which the remainder by
     /// `partitions` is taken; with `is_portable_hash` it is PySpark's own. Records are written
-    /// early where the process holds more than `limit_mib` MiB.
+    /// early where the process holds more than `limit_mib` MiB. With `makes_blocks` pieces are
+    /// frames of blocks, in which typed records are columns; else they are what `dumps` makes.
     #[new]
     fn new(
         records: &Bound<'_, PyAny>,
@@ -256,6 +427,7 @@ impl ShuffleWriter {
         is_portable_hash: bool,
         partitions: u32,
         dumps: Py<PyAny>,
+        makes_blocks: bool,
         limit_mib: f64,
     ) -> PyResult<Self> {
         let mut interval = CheckInterval::new(FIRST_LOOK);
@@ -268,9 +440,14 @@ impl ShuffleWriter {
                     is_portable_hash,
                     partitions,
                 },
-                dumps,
-                buckets: Buckets::default(),
-                outgoing: Vec::new(),
+                serializer: Serializer {
+                    dumps,
+                    encoder: makes_blocks.then(BlockEncoder::plain),
+                },
+                gathered: None,
+                count: 0,
+                outgoing: None,
+                partitions: Vec::new(),
                 chunk: None,
                 written: 0,
                 chunks: 0,
@@ -302,9 +479,18 @@ impl ShuffleWriter {
             };
             visit.call(&state.records)?;
             visit.call(&state.partitioner.function)?;
-            visit.call(&state.dumps)?;
+            visit.call(&state.serializer.dumps)?;
             visit.call(&state.chunk)?;
-            let mut lists = state.buckets.lists.iter().flatten();
+            let gathered = match &state.gathered {
+                Some(Gathered::Objects(buckets)) => Some(buckets),
+                _ => None,
+            };
+            let outgoing = match &state.outgoing {
+                Some(Outgoing::Objects(buckets)) => Some(buckets),
+                _ => None,
+            };
+            let buckets = gathered.into_iter().chain(outgoing);
+            let mut lists = buckets.flat_map(|buckets| buckets.lists.iter().flatten());
             lists.try_for_each(|list| visit.call(list))
         });
         seen.unwrap_or(Ok(()))

@@ -86,12 +86,22 @@ pub struct BlockEncoder {
     /// Only ever grows, so that it is not zeroed for every block.
     frame: Vec<u8>,
     table: Option<CompressTable>,
+    /// Segments are stored as they are.
+    is_plain: bool,
 }
 
 impl BlockEncoder {
     /// Allocates nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// One that does not compress, for those that compress blocks themselves, as Spark does.
+    pub fn plain() -> Self {
+        Self {
+            is_plain: true,
+            ..Self::default()
+        }
     }
 
     /// Encodes a block. After an error the encoder can be used again.
@@ -165,12 +175,10 @@ impl BlockEncoder {
         mut at: usize,
         columns: &[(ColumnKind, impl AsRef<[u8]>)],
     ) -> Result<usize> {
-        let table = if let Some(table) = &mut self.table {
-            table
-        } else {
+        if self.table.is_none() && !self.is_plain {
             memory::ensure_headroom(TABLE_LEN)?;
-            self.table.insert(CompressTable::large())
-        };
+            self.table = Some(CompressTable::large());
+        }
         let frame = &mut self.frame;
         make_room(frame, at)?;
         let raw = columns
@@ -179,8 +187,10 @@ impl BlockEncoder {
         for (raw, stored) in raw.zip(&mut self.header.segments) {
             make_room(frame, at.saturating_add(get_maximum_output_size(raw.len())))?;
             let room = frame.get_mut(at..).unwrap_or_default();
-            let len = match compress_into_with_table(raw, room, table) {
-                Ok(len) if len < raw.len() => len,
+            let table = self.table.as_mut();
+            let compressed = table.map(|table| compress_into_with_table(raw, room, table));
+            let len = match compressed {
+                Some(Ok(len)) if len < raw.len() => len,
                 _ => {
                     room.get_mut(..raw.len())
                         .unwrap_or_default()
@@ -216,6 +226,11 @@ pub struct Block {
     pub columns: Vec<(ColumnKind, Range<usize>)>,
     /// All columns, uncompressed, one after the other.
     pub payload: Vec<u8>,
+}
+
+/// Whether `bytes` start as those of a block of any version.
+pub fn starts_with_magic(bytes: &[u8]) -> bool {
+    bytes.starts_with(&MAGIC)
 }
 
 /// Bytes of the whole block that starts with this prefix, which is not verified yet.
@@ -283,6 +298,14 @@ fn verified(bytes: &[u8]) -> std::result::Result<(&[u8], &[u8]), String> {
 }
 
 impl Block {
+    /// Each column's kind and bytes.
+    pub fn parts(&self) -> impl Iterator<Item = (ColumnKind, &[u8])> {
+        self.columns.iter().map(|(kind, range)| {
+            let bytes = self.payload.get(range.clone());
+            (*kind, bytes.unwrap_or_default())
+        })
+    }
+
     /// Within the capacity that `columns` and `payload` have.
     fn decompress(
         &mut self,
@@ -359,7 +382,10 @@ impl Prefix {
         }
         let version = u16::from_le_bytes(version);
         if version != VERSION {
-            return Err(format!("its version is {version}, known is {VERSION}"));
+            return Err(format!(
+                "its version is {version}, known is {VERSION}: ferroshuffle has to be of one \
+                 version on the driver and all workers"
+            ));
         }
         Ok(Self {
             version,

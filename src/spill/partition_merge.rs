@@ -16,7 +16,7 @@ use crate::metrics::Spilled;
 /// merged by a `PartitionMerge` of its own. Runs are read in the order in which they were
 /// written, and what stayed in memory last, so combiners meet in the order of the records.
 ///
-/// A call of [`next_record`](Self::next_record) that fails leaves the partition unread: the next call starts
+/// A call of [`next_row`](Self::next_row) that fails leaves the partition unread: the next call starts
 /// it again.
 pub struct PartitionMerge<T> {
     /// The runs, and the rows that were never written.
@@ -57,26 +57,51 @@ impl<T: Spillable> PartitionMerge<T> {
 
     /// The next record, or `None` when all were handed out.
     pub fn next_record(&mut self) -> Result<Option<T::Record>> {
+        let Some((table, row)) = self.next_row()? else {
+            return Ok(None);
+        };
+        let record = table.take_record(*row)?;
+        *row += 1;
+        Ok(Some(record))
+    }
+
+    /// The table with the next row, and that row's number, which the caller moves on; `None` when
+    /// all were handed out.
+    pub fn next_row(&mut self) -> Result<Option<(&mut T, &mut usize)>> {
+        Ok(if self.has_row()? {
+            Some(self.current())
+        } else {
+            None
+        })
+    }
+
+    /// Whether there is a row left; reads the next partition where it has to.
+    fn has_row(&mut self) -> Result<bool> {
         loop {
             if let Some(split) = &mut self.split {
-                let record = split.next_record();
+                let has_row = split.has_row();
                 self.spilled.add(split.take_spilled());
-                if let Some(record) = record? {
-                    return Ok(Some(record));
+                if has_row? {
+                    return Ok(true);
                 }
                 self.split = None;
             }
             if self.row < self.current.len() {
-                let record = self.current.take_record(self.row)?;
-                self.row += 1;
-                return Ok(Some(record));
+                return Ok(true);
             }
             let Some(partition) = self.remaining.clone().next() else {
-                return Ok(None);
+                return Ok(false);
             };
             self.row = 0;
             self.load(partition)?;
             self.remaining.start = partition + 1;
+        }
+    }
+
+    fn current(&mut self) -> (&mut T, &mut usize) {
+        match &mut self.split {
+            Some(split) => split.current(),
+            None => (&mut self.current, &mut self.row),
         }
     }
 

@@ -34,6 +34,17 @@ def _seed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHASHSEED", "0")  # PySpark's function only asks whether it is set
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["pickles", "blocks"])
+def _pieces(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Run each test with both kinds of pieces: `pickle` reads either."""
+    global makes_blocks
+    makes_blocks = request.param
+    yield
+
+
+makes_blocks = False
+
+
 def writer(
     records: Iterable[Any],
     partitions: int = 3,
@@ -42,7 +53,9 @@ def writer(
     limit: float = NO_LIMIT_MIB,
 ) -> Any:
     is_portable = function is portable_hash
-    return _core.ShuffleWriter(records, function, is_portable, partitions, dumps, limit)
+    return _core.ShuffleWriter(
+        records, function, is_portable, partitions, dumps, makes_blocks, limit
+    )
 
 
 def chunks(output: Iterator[bytes]) -> list[tuple[int, list[Any]]]:
@@ -162,7 +175,7 @@ def test_keys_nested_without_end_are_a_recursion_error() -> None:
 
 
 def test_without_a_seed_pyspark_s_error_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    output = MapOutput(2, portable_hash, True, CPickleSerializer(), NO_LIMIT_MIB)
+    output = MapOutput(2, portable_hash, True, CPickleSerializer(), makes_blocks, NO_LIMIT_MIB)
     assert by_partition(output(0, [(1, 2)])) == {1: [(1, 2)]}
     monkeypatch.delenv("PYTHONHASHSEED")
     assert list(output(0, [])) == []
@@ -214,7 +227,7 @@ def test_short_memory_lets_records_go_early() -> None:
                 counts.append(len(batch))
                 return b"x"  # so small that records would be gathered without end
             records = ((n, bytes(n % 7 + 5_000)) for n in range(70_000))
-            list(_core.ShuffleWriter(records, hash, False, 1, dumps, limit))
+            list(_core.ShuffleWriter(records, hash, False, 1, dumps, False, limit))
             assert sum(counts) == 70_000
             return max(counts)
 
@@ -243,7 +256,7 @@ def test_errors_come_out_as_they_are_and_end_it(at: int) -> None:
     def refuse(batch: Any) -> bytes:
         raise Own
 
-    pairs = [(n, n) for n in range(5_000)]
+    pairs = [(n, {n}) for n in range(5_000)]  # no column holds a set: it is for dumps
     for output in (
         writer(records()),
         writer(pairs, function=partition),
@@ -258,7 +271,7 @@ def test_stop_iteration_of_user_code_does_not_end_the_output_in_silence() -> Non
     def stop(_: Any) -> Any:
         raise StopIteration
 
-    for output in (writer([(1, 1)], function=stop), writer([(1, 1)], dumps=stop)):
+    for output in (writer([(1, 1)], function=stop), writer([(1, {1})], dumps=stop)):
         with pytest.raises(RuntimeError, match="generator raised StopIteration"):
             list(output)
 

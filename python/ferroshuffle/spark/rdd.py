@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from ferroshuffle import _core
+from ferroshuffle.settings import is_enabled
 
 
 class MapOutput:
@@ -29,6 +30,8 @@ class MapOutput:
         That function is PySpark's `portable_hash`.
     serializer : pyspark.serializers.Serializer
         Makes bytes of a list of records.
+    makes_blocks : bool
+        Records are sent in blocks, which `BlockSerializer` reads; else as `serializer` makes them.
     limit : float
         Records are written early where the process holds more than this, in MiB.
     """
@@ -39,12 +42,14 @@ class MapOutput:
         partition_function: Callable[[Any], int],
         is_portable_hash: bool,
         serializer: Any,
+        makes_blocks: bool,
         limit: float,
     ):
         self.partitions = partitions
         self.partition_function = partition_function
         self.is_portable_hash = is_portable_hash
         self.serializer = serializer
+        self.makes_blocks = makes_blocks
         self.limit = limit
 
     def __call__(self, _split: int, records: Iterable[Any]) -> _core.ShuffleWriter:
@@ -56,6 +61,7 @@ class MapOutput:
             self.is_portable_hash and "PYTHONHASHSEED" in os.environ,
             self.partitions,
             self.serializer.dumps,
+            self.makes_blocks,
             self.limit,
         )
 
@@ -63,6 +69,8 @@ class MapOutput:
 def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
     """Return the `RDD.partitionBy` that takes the place of PySpark's, which is `stock`."""
     from pyspark import serializers
+
+    from ferroshuffle.serializers import BlockSerializer
 
     spark: Any = importlib.import_module("pyspark.rdd")
     # The one that PySpark itself takes, whatever has been put in its place since.
@@ -84,11 +92,14 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
             return self
         context = self.ctx
         serializer = context._unbatched_serializer
+        # Frames of blocks are pickles, so that whoever takes PySpark's way can read them.
+        makes_blocks = type(serializer) is serializers.CPickleSerializer and is_enabled()
         output = MapOutput(
             partitions,
             partitionFunc,
             partitionFunc is portable_hash,
             serializer,
+            makes_blocks,
             self._memory_limit() / 2,
         )
         map_side = self.mapPartitionsWithIndex(output, preservesPartitioning=True)
@@ -98,7 +109,8 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
             pairs = jvm.PairwiseRDD(map_side._jrdd.rdd()).asJavaPairRDD()
             jvm_partitioner = jvm.PythonPartitioner(partitions, id(partitionFunc))
         shuffled = jvm.PythonRDD.valueOfPair(pairs.partitionBy(jvm_partitioner))
-        reduce_side: Any = spark.RDD(shuffled, context, batched(serializer))
+        deserializer = BlockSerializer(serializer) if makes_blocks else batched(serializer)
+        reduce_side: Any = spark.RDD(shuffled, context, deserializer)
         reduce_side.partitioner = partitioner
         return reduce_side
 

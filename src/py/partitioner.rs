@@ -1,0 +1,114 @@
+//! [`Partitioner`]: which partition of a shuffle a key goes to.
+
+use pyo3::prelude::*;
+use pyo3::types::{PyBool, PyFrozenSet, PyTuple};
+
+use super::ffi;
+use super::serializer::is_leaf;
+use super::typed;
+use crate::column::typed::TypedColumn;
+use crate::error::Result;
+use crate::memory::try_grow;
+use crate::partition::{TupleHash, partition_in_spark, partition_of};
+
+/// Tuples nested deeper than this are left to PySpark's own function, which words its error.
+const MAX_DEPTH: usize = 32;
+
+/// The function that tells the partition of a key.
+pub struct Partitioner {
+    /// The function.
+    pub function: Py<PyAny>,
+    /// It is PySpark's `portable_hash`, which is computed here for the keys of most jobs.
+    pub is_portable_hash: bool,
+    /// How many partitions there are.
+    pub partitions: u32,
+}
+
+impl Partitioner {
+    /// The partition of a key.
+    #[inline]
+    pub fn partition(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<u32> {
+        if self.is_portable_hash && self.partitions > 0 {
+            let hash = self.portable_hash(key, MAX_DEPTH)?;
+            return Ok(partition_of(hash, self.partitions));
+        }
+        let number = ffi::call1(self.function.bind_borrowed(key.py()), key)?;
+        let is_true = number.cast_exact::<PyBool>().map(PyBoolMethods::is_true);
+        match ffi::as_i64(number.as_borrowed()).or(is_true.ok().map(i64::from)) {
+            Some(number) if self.partitions > 0 => Ok(partition_of(number, self.partitions)),
+            _ => self.partition_of_object(&number),
+        }
+    }
+
+    /// Appends the partition of each key of a column to `partitions`.
+    pub fn partitions_of(
+        &self,
+        py: Python<'_>,
+        keys: &TypedColumn,
+        partitions: &mut Vec<u32>,
+    ) -> Result<()> {
+        try_grow(partitions, keys.len(), "the partitions of a map output")?;
+        let is_computed = self.is_portable_hash && self.partitions > 0;
+        for row in 0..keys.len() {
+            partitions.push(if is_computed {
+                partition_of(hash_in(py, keys, row)?, self.partitions)
+            } else {
+                self.partition(typed::get(py, keys, row)?.as_borrowed())?
+            });
+        }
+        Ok(())
+    }
+
+    fn portable_hash(&self, key: Borrowed<'_, '_, PyAny>, depth: usize) -> PyResult<i64> {
+        if let Some(hash) = ffi::hash_of_small_int(key) {
+            return Ok(hash as i64);
+        }
+        if key.is_none() {
+            return Ok(0);
+        }
+        if is_leaf(&key) || key.is_exact_instance_of::<PyFrozenSet>() {
+            return Ok(key.hash()? as i64);
+        }
+        if let Ok(tuple) = key.cast_exact::<PyTuple>()
+            && depth > 0
+        {
+            let mut hash = TupleHash::new();
+            for item in tuple.iter_borrowed() {
+                hash.add(self.portable_hash(item, depth - 1)?);
+            }
+            return Ok(hash.finish(tuple.len()));
+        }
+        // What is left may pass for a tuple, or have a hash of its own.
+        ffi::call1(self.function.bind_borrowed(key.py()), key)?.extract()
+    }
+
+    /// For a number that is no `int`, or a huge one, and where there is no partition.
+    #[cold]
+    fn partition_of_object(&self, number: &Bound<'_, PyAny>) -> PyResult<u32> {
+        // PySpark looks the remainder up, then packs it into eight bytes, and says what cannot be.
+        let remainder = number.rem(self.partitions)?;
+        remainder.hash()?;
+        let packed = number
+            .py()
+            .import("struct")?
+            .call_method1("pack", ("!q", remainder))?;
+        let number = i64::from_be_bytes(packed.extract()?);
+        Ok(partition_in_spark(number, self.partitions))
+    }
+}
+
+/// The `portable_hash` of the key in `row`.
+#[inline]
+fn hash_in(py: Python<'_>, keys: &TypedColumn, row: usize) -> Result<i64> {
+    match keys {
+        TypedColumn::None(_) => Ok(0),
+        TypedColumn::Tuple(fields) => {
+            let mut hash = TupleHash::new();
+            for field in fields {
+                hash.add(hash_in(py, field, row)?);
+            }
+            Ok(hash.finish(fields.len()))
+        }
+        keys => typed::python_hash(py, keys, row),
+    }
+}

@@ -1,0 +1,118 @@
+//! Records on their way through Spark: frames of one block each.
+//!
+//! A frame is what `pickle` makes of a call of `ferroshuffle.serializers._records` with a block, so
+//! that whoever reads frames in PySpark's way gets the block's list of records.
+//! [`BlockReader`](super::block_reader::BlockReader) takes the block out of it instead.
+
+use std::io::Write as _;
+
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+
+use super::ffi;
+use crate::column::codec::{Columns, Decoder};
+use crate::column::typed::TypedColumn;
+use crate::error::{Error, Result};
+use crate::spill::block::{self, BlockEncoder, ColumnKind};
+
+/// Protocol 3, the function, and the opcode of bytes, which the length in 32 bits follows.
+const BEFORE: &[u8] = b"\x80\x03cferroshuffle.serializers\n_records\nB";
+
+/// A tuple of the one argument, the call, and the end.
+const AFTER: &[u8] = b"\x85R.";
+
+const LENGTH: usize = size_of::<u32>();
+
+/// What a block on the wire holds.
+pub enum Records<'py> {
+    /// A column of keys and one of values.
+    Columns(TypedColumn, TypedColumn),
+    /// A list of any records.
+    Objects(Bound<'py, PyAny>),
+}
+
+/// A frame of records that are typed.
+pub fn frame_of_columns<'py>(
+    py: Python<'py>,
+    encoder: &mut BlockEncoder,
+    keys: &TypedColumn,
+    values: &TypedColumn,
+) -> Result<Bound<'py, PyBytes>> {
+    let mut columns = Columns::new();
+    crate::column::codec::encode(keys, &mut columns)?;
+    crate::column::codec::encode(values, &mut columns)?;
+    frame(py, encoder, keys.len(), &columns)
+}
+
+/// A frame of so many records that are serialized.
+pub fn frame_of_objects<'py>(
+    py: Python<'py>,
+    encoder: &mut BlockEncoder,
+    records: usize,
+    serialized: &[u8],
+) -> Result<Bound<'py, PyBytes>> {
+    frame(py, encoder, records, &[(ColumnKind::Object, serialized)])
+}
+
+fn frame<'py>(
+    py: Python<'py>,
+    encoder: &mut BlockEncoder,
+    records: usize,
+    columns: &[(ColumnKind, impl AsRef<[u8]>)],
+) -> Result<Bound<'py, PyBytes>> {
+    let too_big = |_| Error::Usage("a block on the wire has over 4 GiB or records".to_owned());
+    let rows = u32::try_from(records).map_err(too_big)?;
+    let block = encoder.encode(rows, columns)?;
+    let length = u32::try_from(block.len()).map_err(too_big)?.to_le_bytes();
+    let parts = [BEFORE, &length, block, AFTER];
+    let whole = parts.iter().map(|part| part.len()).sum();
+    let frame = PyBytes::new_with(py, whole, |mut place| {
+        for part in parts {
+            // A slice writes itself forward; it has as many places as all parts have.
+            place.write_all(part)?;
+        }
+        Ok(())
+    })?;
+    Ok(frame)
+}
+
+/// The block in a frame; `None` where it is another pickle.
+pub fn block_in<'a>(frame: &'a [u8], place: &dyn Fn() -> String) -> Result<Option<&'a [u8]>> {
+    let found = frame.strip_prefix(BEFORE).and_then(|rest| {
+        let (length, rest) = rest.split_first_chunk::<LENGTH>()?;
+        let block = rest.strip_suffix(AFTER)?;
+        (block.len() == u32::from_le_bytes(*length) as usize).then_some(block)
+    });
+    let body = frame.get(BEFORE.len() + LENGTH..).unwrap_or_default();
+    // What pickle would make of it then is anything.
+    if found.is_none() && block::starts_with_magic(body) {
+        let reason = "it is not framed as a block is";
+        return Err(Error::corrupt(place(), reason));
+    }
+    Ok(found)
+}
+
+/// The records of a block; `loads` makes objects of what is serialized.
+pub fn decode<'py>(
+    bytes: &[u8],
+    loads: &Bound<'py, PyAny>,
+    place: &(dyn Fn() -> String + Sync),
+) -> Result<Records<'py>> {
+    let py = loads.py();
+    let block = py.detach(|| block::decode(bytes, place))?;
+    let rows = block.rows as usize;
+    if let [(ColumnKind::Object, _)] = block.columns.as_slice() {
+        let serialized = block.parts().next().map_or(&[][..], |(_, bytes)| bytes);
+        let records = loads.call1((ffi::new_bytes(py, serialized)?,))?;
+        return Ok(Records::Objects(records));
+    }
+    let mut columns = Decoder::new(block.parts(), place);
+    let keys = columns.read(rows)?;
+    let values = columns.read(rows)?;
+    keys.zip(values)
+        .map(|(keys, values)| Records::Columns(keys, values))
+        .ok_or_else(|| {
+            let reason = "its columns are of no kind that records have on the wire";
+            Error::corrupt(place(), reason)
+        })
+}

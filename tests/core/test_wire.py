@@ -1,0 +1,340 @@
+"""Blocks on the wire: what ShuffleWriter writes, BlockReader and pickle read, damaged or not."""
+
+from __future__ import annotations
+
+import gc
+import io
+import pickle
+import struct
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark import cloudpickle
+from pyspark.serializers import AutoBatchedSerializer, CPickleSerializer
+
+from ferroshuffle import CorruptBlockError, _core, shuffle
+from ferroshuffle.serializers import BlockSerializer
+from tests.compat import values
+from tests.compat.exact import exact
+from tests.conftest import NO_LIMIT_MIB
+from tests.faults.children import run
+
+END_OF_DATA = struct.pack("!i", -1)
+
+plain = st.one_of(
+    st.integers(-(2**70), 2**70),
+    st.floats(allow_nan=False),
+    st.text(max_size=8),
+    st.none(),
+    st.booleans(),
+    st.binary(max_size=4),
+)
+nested = st.one_of(plain, st.tuples(plain, plain), st.lists(plain, max_size=3))
+
+
+def pieces(records: Iterable[Any], partitions: int = 1) -> list[bytes]:
+    """Return what the map side sends, without the numbers of partitions."""
+    output = _core.ShuffleWriter(
+        records, hash, False, partitions, cloudpickle.dumps, True, NO_LIMIT_MIB
+    )
+    return list(output)[1::2]
+
+
+def stream_of(frames: Iterable[bytes], end: bytes = b"") -> io.BytesIO:
+    framed = (struct.pack("!i", len(frame)) + frame for frame in frames)
+    return io.BytesIO(b"".join(framed) + end)
+
+
+def reader(frames: Iterable[bytes], end: bytes = b"") -> Any:
+    return BlockSerializer(CPickleSerializer()).load_stream(stream_of(frames, end))
+
+
+def typed_frames(records: list[Any]) -> list[bytes]:
+    frames = pieces(records)
+    assert all(b"FSBK" in frame for frame in frames)
+    return frames
+
+
+@given(st.lists(st.tuples(plain.filter(lambda key: key is not None), nested), max_size=40))
+def test_records_come_back_as_they_were(records: list[Any]) -> None:
+    frames = pieces(records)
+    assert exact(list(reader(frames))) == exact(records)
+    assert exact([record for frame in frames for record in pickle.loads(frame)]) == exact(records)
+
+
+@given(values.records())
+def test_records_of_any_kind_come_back_as_pickle_has_them(records: list[Any]) -> None:
+    expected = pickle.loads(cloudpickle.dumps(records))
+    assert exact(list(reader(pieces(records)))) == exact(expected)
+
+
+def test_typed_records_are_columns_and_others_are_not() -> None:
+    def refuse(_: Any) -> bytes:
+        raise AssertionError("these need no serializer")
+
+    records: list[Iterator[Any]] = [
+        ((n, -n) for n in range(5)),
+        iter([("ä", None), ("", None)]),
+        (((1, "a"), (0.5, (n, [n]))) for n in range(3)),
+        ((0.5, ["a"] * n) for n in range(1, 4)),
+    ]
+    for of_one_kind in records:
+        output = _core.ShuffleWriter(of_one_kind, hash, False, 1, refuse, True, NO_LIMIT_MIB)
+        assert len(list(output)) == 2
+
+
+def test_a_list_that_others_hold_stays_one_object() -> None:
+    shared = [1, 2]
+    received = list(reader(pieces([(1, shared), (2, shared)])))
+    assert received == [(1, [1, 2]), (2, [1, 2])]
+    assert received[0][1] is received[1][1]  # as pickle has it
+    lists = list(reader(pieces((n, [n]) for n in range(2))))
+    assert lists == [(0, [0]), (1, [1])]
+
+
+@pytest.mark.parametrize("at", range(5))
+@pytest.mark.parametrize("odd", [(9, True), (9, 2**64), ("k", 1), (9, None), (float("nan"), 1)])
+def test_a_record_of_another_kind_does_not_change_the_order(at: int, odd: Any) -> None:
+    records: list[Any] = [(n, n) for n in range(4)]
+    records.insert(at, odd)
+    assert exact(list(reader(pieces(records)))) == exact(records)
+
+
+def test_what_follows_the_end_of_the_data_is_left_alone() -> None:
+    for records in ([(1, 2)], [(1, {2})]):
+        stream = stream_of(pieces(records), END_OF_DATA + b"rest")
+        received = BlockSerializer(CPickleSerializer()).load_stream(stream)
+        assert list(received) == records
+        assert list(received) == []  # asked again it does not read on
+        assert stream.read() == b"rest"
+
+
+def test_frames_of_pyspark_s_own_are_read_too() -> None:
+    stream = io.BytesIO()
+    BlockSerializer(CPickleSerializer()).dump_stream(iter([(1, "a"), (2, "b")]), stream)
+    stream.seek(0)
+    assert list(BlockSerializer(CPickleSerializer()).load_stream(stream)) == [(1, "a"), (2, "b")]
+
+
+def test_one_batch_is_one_frame() -> None:
+    frames = [*pieces([(1, 1), (2, 2)]), *pieces([(3, {3})])]
+    stream = stream_of(frames, b"rest")
+    batches = BlockSerializer(CPickleSerializer())._load_stream_without_unbatching(stream)
+    assert next(batches) == [(1, 1), (2, 2)]
+    assert next(batches) == [(3, {3})]
+    assert stream.read() == b"rest"
+
+
+def test_it_is_equal_to_its_own_kind_only() -> None:
+    one, other = BlockSerializer(CPickleSerializer()), BlockSerializer(CPickleSerializer())
+    stock: Any = AutoBatchedSerializer(CPickleSerializer())
+    assert one == other and not one != other and hash(one) == hash(other)
+    assert one != stock and stock != one and not stock == one
+    assert pickle.loads(cloudpickle.dumps(one)) == one
+
+
+@pytest.mark.parametrize("records", [[(1, 2), (3, 4)], [("key", {1})]], ids=["typed", "pickled"])
+def test_any_damaged_bit_raises_an_error(records: list[Any]) -> None:
+    (frame,) = pieces(records)
+    for at in range(len(frame)):
+        for bit in range(8):
+            damaged = bytearray(frame)
+            damaged[at] ^= 1 << bit
+            with pytest.raises(CorruptBlockError):
+                list(reader([bytes(damaged)]))
+
+
+def test_a_cut_stream_raises_an_error() -> None:
+    frames = typed_frames([(1, 2), (3, 4)])
+    whole = stream_of(frames).getvalue()
+    for length in range(1, len(whole)):
+        received = BlockSerializer(CPickleSerializer()).load_stream(io.BytesIO(whole[:length]))
+        with pytest.raises(CorruptBlockError, match="block 0 of a partition"):
+            list(received)
+    with pytest.raises(CorruptBlockError, match="length is -4"):
+        list(BlockSerializer(CPickleSerializer()).load_stream(io.BytesIO(struct.pack("!i", -4))))
+
+
+def test_a_block_of_another_version_says_what_to_do() -> None:
+    (frame,) = typed_frames([(1, 2)])
+    at = frame.index(b"FSBK") + 4
+    newer = frame[:at] + b"\x63\x00" + frame[at + 2 :]
+    with pytest.raises(CorruptBlockError, match="one version on the driver and all workers"):
+        list(reader([newer]))
+
+
+def test_errors_of_the_stream_and_of_pickle_come_out_as_they_are() -> None:
+    class Own(Exception):
+        pass
+
+    class Stream:
+        def read(self, length: int) -> bytes:
+            raise Own
+
+    with pytest.raises(Own):
+        next(_core.BlockReader(Stream(), pickle.loads))
+
+    def refuse(data: bytes) -> Any:
+        raise Own
+
+    received = _core.BlockReader(stream_of(pieces([(1, {2})])), refuse)
+    with pytest.raises(Own):
+        next(received)
+    assert list(received) == []
+
+
+def test_close_ends_it_and_a_cycle_is_collected() -> None:
+    received = reader(pieces([(1, 2), (3, 4)]))
+    assert next(received) == (1, 2)
+    received.close()
+    assert list(received) == []
+
+    class Stream(io.BytesIO):
+        pass
+
+    stream: Any = Stream(stream_of(pieces([(1, {2})])).getvalue())
+    stream.held = _core.BlockReader(stream, pickle.loads)
+    gone = weakref.ref(stream)
+    del stream
+    gc.collect()
+    assert gone() is None
+
+
+# Where columns go straight on.
+
+
+def add(a: Any, b: Any) -> Any:
+    return a + b
+
+
+def appender() -> shuffle.Aggregator[Any, Any, Any]:
+    return shuffle.Aggregator(lambda v: [v], lambda c, v: c.append(v) or c, add)
+
+
+@pytest.fixture(params=[1, None], ids=["typed", "called"])
+def _rung(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shuffle, "_records_before_typed", request.param)
+
+
+def merged(frames: list[bytes], aggregator: Any, limit: float = NO_LIMIT_MIB) -> Iterator[Any]:
+    merger = shuffle.ExternalMerger(aggregator, limit)
+    merger.mergeCombiners(reader(frames))
+    return merger.items()
+
+
+def expected(records: list[Any], join: Callable[[Any, Any], Any]) -> dict[Any, Any]:
+    found: dict[Any, Any] = {}
+    for key, value in records:
+        found[key] = join(found[key], value) if key in found else value
+    return found
+
+
+@pytest.mark.usefixtures("_rung")
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 9), st.one_of(st.integers(), st.floats(0, 9)))),
+        max_size=6,
+    ),
+    st.sampled_from([0.0, NO_LIMIT_MIB]),
+)
+def test_blocks_of_any_kinds_are_merged(batches: list[list[Any]], limit: float) -> None:
+    frames = [frame for records in batches for frame in pieces(records)]
+    records = [record for batch in batches for record in batch]
+    found = dict(merged(frames, shuffle.SimpleAggregator(add), limit))
+    assert exact(sorted(found.items())) == exact(sorted(expected(records, add).items()))
+
+
+@pytest.mark.usefixtures("_rung")
+@pytest.mark.parametrize("make", [lambda n: n, lambda n: f"key-{n}", lambda n: (n % 7, f"ä{n}")])
+@pytest.mark.parametrize("limit", [0.0, NO_LIMIT_MIB])
+def test_a_merger_s_items_go_out_and_come_in(make: Callable[[int], Any], limit: float) -> None:
+    for aggregator in (shuffle.SimpleAggregator(add), appender()):
+        merger = shuffle.ExternalMerger(aggregator, limit)
+        records = [(make(n % 300), n) for n in range(2_000)]
+        merger.mergeValues(iter(records))
+        frames = pieces(merger.items(), partitions=3)
+        stock = expected([(key, aggregator.createCombiner(n)) for key, n in records], add)
+        assert dict(merged(frames, aggregator, limit)) == stock
+        assert dict(merged(frames + frames, aggregator, limit)) == {
+            key: value + value for key, value in stock.items()
+        }
+
+
+@pytest.mark.usefixtures("_rung")
+def test_a_misfit_among_blocks_is_merged_in_its_place() -> None:
+    for odd in (0.5, 2**80, True, "x"):
+        batches: list[list[Any]] = [[(n % 5, [n]) for n in range(2_000)], [(3, [odd])], [(3, [7])]]
+        frames = [frame for records in batches for frame in pieces(iter(records))]
+        records = [record for records in batches for record in records]
+        assert exact(dict(merged(frames, appender()))) == exact(expected(records, add))
+
+
+@pytest.mark.parametrize("seed", ["0", "42", "random"])
+def test_columns_go_where_their_keys_would(seed: str) -> None:
+    run(
+        """
+        import io, struct
+        from pyspark import cloudpickle
+        from pyspark.rdd import portable_hash
+        from ferroshuffle import _core
+
+        def write(records, function, partitions):
+            return list(_core.ShuffleWriter(
+                records, function, function is portable_hash, partitions, cloudpickle.dumps,
+                True, 1 << 30))
+
+        keys = [
+            [0, -1, -2, 2**61 - 1, 2**62, -2**63, 2**63 - 1],
+            [0.0, -0.0, 1.5, 2.0**80, float("inf"), -1.0],
+            ["", "a", "key-123", "ä", "\\U0001f980", "x" * 999],
+            [None],
+            [(), ((),)],
+            [(1, "a"), (-1, ""), (2**62, "ä")],
+            [(None, (0.5, -1)), (None, (-0.0, 2**61 - 1))],
+        ]
+        many = 99_991
+        for of_one_kind in keys:
+            records = [(key, n) for n, key in enumerate(of_one_kind)]
+            frame = write(records, hash, 1)[1]
+            stream = io.BytesIO(struct.pack("!i", len(frame)) + frame)
+            output = write(_core.BlockReader(stream, cloudpickle.loads), portable_hash, many)
+            numbers = [struct.unpack("!q", number)[0] for number in output[::2]]
+            assert len(set(numbers)) == len(numbers)
+            for number, piece in zip(numbers, output[1::2]):
+                for key, n in cloudpickle.loads(piece):
+                    assert portable_hash(key) % many == number, key
+        """,
+        PYTHONHASHSEED=seed,
+    )
+
+
+def test_merged_columns_find_objects_of_the_same_key() -> None:
+    # A table that is widened goes on with Python's hashes: those of columns have to be the same.
+    run(
+        """
+        import io, struct
+        from pyspark import cloudpickle
+        from ferroshuffle import _core, shuffle
+
+        def reader(records):
+            frames = list(_core.ShuffleWriter(
+                records, hash, False, 1, cloudpickle.dumps, True, 1 << 30))[1::2]
+            framed = (struct.pack("!i", len(frame)) + frame for frame in frames)
+            return _core.BlockReader(io.BytesIO(b"".join(framed)), cloudpickle.loads)
+
+        shuffle._records_before_typed = 0
+        for make in (int, str, lambda n: (n, str(n)), lambda n: (None, n / 2), lambda n: n / 2):
+            for limit in (0.0, 1 << 30):
+                merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(lambda a, b: a + b), limit)
+                merger.mergeCombiners(reader([(make(n), 1) for n in range(900)]))
+                merger.mergeCombiners(reader([(make(n), 0.5) for n in range(900)]))
+                merger.mergeValues([(make(n), 1) for n in range(900)])
+                found = dict(merger.items())
+                assert found == {make(n): 2.5 for n in range(900)}, make
+        """,
+        PYTHONHASHSEED="0",
+    )
