@@ -42,6 +42,11 @@ const LOOKS: usize = 64;
 /// How many times its bytes the weight of a block may be.
 const MOST_TIMES: usize = 64;
 
+/// So many values ahead, a value is asked of memory before it is written, and what it has a few
+/// later, when it is there itself.
+const PREFETCH: usize = 16;
+const PREFETCH_ITEMS: usize = 8;
+
 /// About how many bytes a value takes when it is serialized, for blocks to be of a bounded size.
 ///
 /// Of a large container some items are looked at, evenly spread.
@@ -129,11 +134,16 @@ pub fn next_full(full: usize, weight: usize, bytes: usize, target: usize) -> usi
     wanted.clamp(1, most.min(target.saturating_mul(MOST_TIMES)).max(1))
 }
 
-/// Writes the values of a list as blocks, in order.
-pub fn write_values(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Vec<BlockAddress>> {
+/// Writes the items of a list as blocks to one file, in their order, or in that of the rows that
+/// `order` names. Where that fails, nothing is left on disk.
+pub fn write_values(
+    values: &Bound<'_, PyList>,
+    order: Option<&[u32]>,
+    files: &SpillFiles,
+) -> Result<Vec<BlockAddress>> {
     let mark = files.mark();
     let mut blocks = Vec::new();
-    match write_blocks(values, files, &mut blocks) {
+    match write_blocks(values, order, files, &mut blocks) {
         Ok(()) => Ok(blocks),
         Err(error) => {
             files.roll_back(mark, &blocks);
@@ -144,11 +154,16 @@ pub fn write_values(values: &Bound<'_, PyList>, files: &SpillFiles) -> Result<Ve
 
 fn write_blocks(
     values: &Bound<'_, PyList>,
+    order: Option<&[u32]>,
     files: &SpillFiles,
     blocks: &mut Vec<BlockAddress>,
 ) -> Result<()> {
     const WHAT: &str = "the index of a spilled list";
     let py = values.py();
+    let row = |at: usize| match order {
+        Some(order) => order.get(at).map_or(usize::MAX, |&row| row as usize),
+        None => at,
+    };
     let (values_encoder, mut encoder) = (ColumnEncoder::default(), BlockEncoder::new());
     let mut batch = Vec::new();
     let (mut start, mut full) = (0, FIRST_BLOCK_WEIGHT);
@@ -156,7 +171,14 @@ fn write_blocks(
         let mut taken = 0;
         batch.clear();
         while start < values.len() && taken < full {
-            let value = values.get_item(start)?;
+            // Sorted values lie all over memory, and so does what a tuple has.
+            if let Some(ahead) = ffi::item(values, row(start + PREFETCH_ITEMS)) {
+                ffi::prefetch_items(ahead);
+            }
+            if let Some(ahead) = ffi::item(values, row(start + PREFETCH)) {
+                memory::prefetch(ahead.as_ptr());
+            }
+            let value = values.get_item(row(start))?;
             taken = weight(&value).saturating_add(taken);
             memory::try_grow(&mut batch, 1, WHAT)?;
             batch.push(value);
@@ -220,7 +242,7 @@ impl ValueStore {
     /// Raises `OSError` where no local dir takes them, and what pickle raises for a value that it
     /// refuses; nothing is written then.
     fn append(&self, values: &Bound<'_, PyList>) -> PyResult<u64> {
-        let blocks = write_values(values, &self.files)?;
+        let blocks = write_values(values, None, &self.files)?;
         let bytes = blocks.iter().map(|block| block.len).sum();
         self.lock().extend(blocks);
         Ok(bytes)

@@ -253,6 +253,21 @@ pub fn item<'a, 'py>(list: &'a Bound<'py, PyList>, row: usize) -> Option<Borrowe
     }
 }
 
+/// Asks memory for the first two items of a tuple, which are needed soon.
+#[inline]
+pub fn prefetch_items(object: Borrowed<'_, '_, PyAny>) {
+    let Ok(tuple) = object.cast_exact::<PyTuple>() else {
+        return;
+    };
+    let tuple = tuple.as_ptr();
+    // SAFETY: it is a tuple, of which no item beyond its length is read.
+    unsafe {
+        for at in 0..ffi::PyTuple_GET_SIZE(tuple).min(2) {
+            crate::memory::prefetch(ffi::PyTuple_GET_ITEM(tuple, at));
+        }
+    }
+}
+
 /// How many references there are to an object.
 #[inline]
 pub fn references(object: Borrowed<'_, '_, PyAny>) -> isize {

@@ -492,7 +492,7 @@ impl ObjectTable {
                 if pending.is_empty() {
                     continue;
                 }
-                let written = external_list::write_values(pending, &on_disk.files)?;
+                let written = external_list::write_values(pending, None, &on_disk.files)?;
                 spilled.disk_bytes += written.iter().map(|block| block.len).sum::<u64>();
                 spilled.records += written
                     .iter()

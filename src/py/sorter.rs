@@ -104,10 +104,25 @@ fn number_of(key: &Bound<'_, PyAny>) -> Option<(NumberKind, i64)> {
 }
 
 /// Sorts a list that only we have, as `list.sort` does.
+fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
+    let Some(rows) = order_of(values, ordering)? else {
+        return Ok(());
+    };
+    if ffi::permute(values, rows) {
+        return Ok(());
+    }
+    Err(Error::OutOfMemory {
+        wanted: values.len() * size_of::<usize>(),
+        what: "the order of a sort",
+    })
+}
+
+/// The rows of a list, which only we have, in the order of `list.sort`; `None` where the list has
+/// been sorted instead.
 ///
 /// The key function is called once for each value, in order. Keys that are all `int`, all `float`
 /// or all `str` of a byte a character are sorted here; others are left to `list.sort`.
-fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
+fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<Vec<u32>>> {
     let py = values.py();
     let mut numbers = NumberKeys::default();
     let mut kind = NumberKind::Int;
@@ -131,25 +146,15 @@ fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
             }
         }
     }
-    reorder(values, py.detach(|| numbers.sort(ordering.reverse)))
+    Ok(Some(py.detach(|| numbers.sort(ordering.reverse))))
 }
 
-fn reorder(values: &Bound<'_, PyList>, rows: Vec<u32>) -> Result<()> {
-    if ffi::permute(values, rows) {
-        return Ok(());
-    }
-    Err(Error::OutOfMemory {
-        wanted: values.len() * size_of::<usize>(),
-        what: "the order of a sort",
-    })
-}
-
-/// Sorts a list by keys that are objects; `keys` are those of its first values.
+/// The same by keys that are objects; `keys` are those of the first values.
 fn sort_by_keys(
     values: &Bound<'_, PyList>,
     ordering: &SortOrder,
     keys: &Bound<'_, PyList>,
-) -> Result<()> {
+) -> Result<Option<Vec<u32>>> {
     let py = values.py();
     let mut are_texts = keys.iter().all(|key| is_text(&key));
     for value in values.iter().skip(keys.len()) {
@@ -165,7 +170,7 @@ fn sort_by_keys(
             let key = ffi::item(keys, row as usize);
             key.and_then(ffi::one_byte_text).unwrap_or_default()
         };
-        return reorder(values, order_of_texts(rows, text, ordering.reverse)?);
+        return order_of_texts(rows, text, ordering.reverse).map(Some);
     }
     let options = PyDict::new(py);
     options.set_item("reverse", ordering.reverse)?;
@@ -178,7 +183,7 @@ fn sort_by_keys(
         options.set_item("key", partial.call1((next, keys.try_iter()?))?)?;
     }
     values.call_method("sort", (), Some(&options))?;
-    Ok(())
+    Ok(None)
 }
 
 fn is_text(key: &Bound<'_, PyAny>) -> bool {
@@ -229,8 +234,10 @@ impl<'py> Sorter<'py> {
     fn spill(&mut self) -> Result<()> {
         let py = self.values.py();
         let resident = memory::resident_bytes();
-        sort_list(&self.values, &self.ordering)?;
-        let run = write_values(&self.values, &self.files)?;
+        // Not sorted first: it is freed faster in the order in which it came.
+        let order = order_of(&self.values, &self.ordering)?;
+        let run = write_values(&self.values, order.as_deref(), &self.files)?;
+        drop(order);
         let disk_bytes: u64 = run.iter().map(|block| block.len).sum();
         self.runs.push(run);
         self.values = PyList::empty(py);
@@ -262,7 +269,7 @@ impl<'py> Sorter<'py> {
                     if batch.is_empty() {
                         break;
                     }
-                    let blocks = write_values(&batch, &self.files)?;
+                    let blocks = write_values(&batch, None, &self.files)?;
                     written += blocks.iter().map(|block| block.len).sum::<u64>();
                     run.extend(blocks);
                 }

@@ -545,7 +545,7 @@ impl TypedTable {
                     let rows = slice.iter().map(|&row| row as usize);
                     ffi::append(&slices, &typed::list(py, lists.items(), rows)?)?;
                 }
-                blocks.extend(external_list::write_values(&slices, files)?);
+                blocks.extend(external_list::write_values(&slices, None, files)?);
             }
             groups.push_on_disk(key.as_borrowed(), blocks, list.len(), files)?;
         }
