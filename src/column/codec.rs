@@ -3,7 +3,7 @@
 use super::typed::{Lists, Texts, TypedColumn};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
-use crate::spill::block::ColumnKind;
+use crate::spill::block::{Block, ColumnKind};
 
 const WHAT: &str = "the records of a block";
 
@@ -73,6 +73,19 @@ fn count(of: usize) -> Result<[u8; 4]> {
         Ok(count) => Ok(count.to_le_bytes()),
         Err(_) => Err(Error::Usage("a block's column is over 4 GiB".to_owned())),
     }
+}
+
+/// The two columns that a block of records has; `None` where one of them is not typed.
+pub fn read_two(
+    block: &Block,
+    place: &dyn Fn() -> String,
+) -> Result<Option<(TypedColumn, TypedColumn)>> {
+    let mut columns = Decoder::new(block.parts(), place);
+    let rows = block.rows as usize;
+    let Some(keys) = columns.read(rows)? else {
+        return Ok(None);
+    };
+    Ok(columns.read(rows)?.map(|values| (keys, values)))
 }
 
 /// Reads typed columns off a block's columns, one after the other.

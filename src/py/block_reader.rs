@@ -201,6 +201,17 @@ impl BlockReader {
         drop(ended);
         columns
     }
+
+    /// What [`handover::give_back`](super::handover::give_back) does.
+    pub fn give_back(&self, py: Python<'_>, rows: usize) {
+        self.state.see(py, |state| {
+            if let Some(state) = state
+                && let Some(Frame::Columns { row, .. }) = &mut state.frame
+            {
+                *row = row.saturating_sub(rows);
+            }
+        });
+    }
 }
 
 #[pymethods]

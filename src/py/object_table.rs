@@ -7,16 +7,19 @@ use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
 use super::external_list::{self, ValueStore};
-use super::ffi;
-use super::object_block::RecordWriter;
+use super::object_block::{self, RecordWriter};
+use super::{ffi, handover, typed};
 use crate::aggregate::callback::{Callback, Functions};
 use crate::aggregate::{Aggregate, Records};
 use crate::column::KeyColumn;
+use crate::column::codec;
 use crate::column::object::ObjectColumn;
+use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, KeyHash};
 use crate::memory;
 use crate::metrics::Spilled;
+use crate::spill::block::Block;
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
@@ -32,6 +35,9 @@ const FEW_ITEMS: usize = 16;
 
 /// Most that a slice of more items weighs.
 const SLICE_WEIGHT: usize = 64 << 10;
+
+/// Records that are taken at once where they come as columns: their look-ups overlap.
+const MOST_HANDED: usize = 512;
 
 /// How reading records came to a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,12 +108,84 @@ impl ObjectTable {
         kind: Records,
         records: usize,
     ) -> Result<Progress> {
+        let mut left = records;
+        while left > 0 {
+            match self.merge_handed(iterator, kind, left.min(MOST_HANDED)) {
+                Ok(0) => break,
+                Ok(merged) => left -= merged,
+                Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
+                    return Ok(Progress::OutOfMemory);
+                }
+                Err(error) => return Err(error),
+            }
+        }
         match kind {
-            Records::Values => self.merge_records(iterator, records, Self::merge_value),
-            Records::Combiners => self.merge_records(iterator, records, |table, pair| {
+            Records::Values => self.merge_records(iterator, left, |table, pair| {
+                table.merge_value(pair, key_hash(pair.key)?)
+            }),
+            Records::Combiners => self.merge_records(iterator, left, |table, pair| {
                 table.merge_combiner(pair, key_hash(pair.key)?)
             }),
         }
+    }
+
+    /// Merges up to `most` records that come as columns; returns how many there were.
+    fn merge_handed(
+        &mut self,
+        iterator: &Bound<'_, PyAny>,
+        kind: Records,
+        most: usize,
+    ) -> Result<usize> {
+        let Some((keys, values)) = handover::next_columns(iterator, most, &mut |_, _| true)? else {
+            return Ok(0);
+        };
+        let mut read = 0;
+        let merged = self.merge_typed(iterator.py(), &keys, &values, kind, &mut read);
+        if merged.is_err() {
+            // As if each had been merged before the next one was asked for.
+            handover::give_back(iterator, keys.len().saturating_sub(read));
+        }
+        merged.map(|()| read)
+    }
+
+    /// Merges the records of columns, and counts those that it reads.
+    fn merge_typed(
+        &mut self,
+        py: Python<'_>,
+        keys: &TypedColumn,
+        values: &TypedColumn,
+        kind: Records,
+        read: &mut usize,
+    ) -> Result<()> {
+        let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
+        for row in 0..keys.len() {
+            let hash = typed::python_hash(py, keys, row)?;
+            let is_own_hash =
+                matches!(keys, TypedColumn::Int(ints) if ints.get(row) == Some(&hash));
+            let hash = KeyHash::of_python(hash, is_own_hash);
+            self.map.prefetch(hash);
+            hashes.push(hash);
+        }
+        for hash in &hashes {
+            if let Some(row) = self.map.first_row(*hash) {
+                self.prefetch(row);
+            }
+        }
+        for (row, hash) in hashes.into_iter().enumerate() {
+            self.make_room()?;
+            let key = typed::get(py, keys, row)?;
+            let value = typed::get(py, values, row)?;
+            *read += 1;
+            let pair = ffi::Pair {
+                key: key.as_borrowed(),
+                value: value.as_borrowed(),
+            };
+            match kind {
+                Records::Values => self.merge_value(pair, hash)?,
+                Records::Combiners => self.merge_combiner(pair, hash)?,
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -149,8 +227,7 @@ impl ObjectTable {
     }
 
     #[inline]
-    fn merge_value(&mut self, pair: ffi::Pair<'_>) -> Result<()> {
-        let hash = key_hash(pair.key)?;
+    fn merge_value(&mut self, pair: ffi::Pair<'_>, hash: KeyHash) -> Result<()> {
         if let Some(row) = self.map.find(hash, pair.key)? {
             self.aggregate.merge_value(row, pair.value)?;
         } else {
@@ -179,9 +256,10 @@ impl ObjectTable {
     /// Merges one record.
     pub fn merge_pair(&mut self, pair: ffi::Pair<'_>, kind: Records) -> Result<()> {
         self.make_room()?;
+        let hash = key_hash(pair.key)?;
         match kind {
-            Records::Values => self.merge_value(pair),
-            Records::Combiners => self.merge_combiner(pair, key_hash(pair.key)?),
+            Records::Values => self.merge_value(pair, hash),
+            Records::Combiners => self.merge_combiner(pair, hash),
         }
     }
 
@@ -408,18 +486,23 @@ impl ObjectTable {
     }
 
     /// Merges the combiners of a block.
-    pub fn merge_columns(
+    pub fn merge_block(
         &mut self,
-        keys: &[Bound<'_, PyAny>],
-        combiners: &[Bound<'_, PyAny>],
+        py: Python<'_>,
+        block: &Block,
+        place: &dyn Fn() -> String,
     ) -> Result<()> {
+        if let Some((keys, combiners)) = codec::read_two(block, place)? {
+            return self.merge_typed(py, &keys, &combiners, Records::Combiners, &mut 0);
+        }
+        let (keys, combiners) = object_block::read(py, block, place)?;
         let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
-        for key in keys {
+        for key in &keys {
             let hash = key_hash(key.as_borrowed())?;
             self.map.prefetch(hash);
             hashes.push(hash);
         }
-        for ((key, combiner), hash) in keys.iter().zip(combiners).zip(hashes) {
+        for ((key, combiner), hash) in keys.iter().zip(&combiners).zip(hashes) {
             self.make_room()?;
             let key = key.as_borrowed();
             let value = combiner.as_borrowed();

@@ -7,7 +7,6 @@ use pyo3::prelude::*;
 
 use super::ffi;
 use super::handover::Handed;
-use super::object_block;
 use super::object_table::{ObjectTable, Progress, pair_of};
 use super::typed_table::{Outcome, TypedTable, as_pair};
 use crate::aggregate::Records;
@@ -261,8 +260,7 @@ impl Spillable for Table {
                 }
                 self.widen(py)?;
             }
-            let (keys, combiners) = object_block::read(py, &block, &place)?;
-            self.objects.merge_columns(&keys, &combiners)
+            self.objects.merge_block(py, &block, &place)
         })
     }
 

@@ -15,7 +15,7 @@ use super::typed;
 use crate::aggregate::Records;
 use crate::aggregate::native::NativeAggregate;
 use crate::aggregate::plan::Plan;
-use crate::column::codec::{self, Columns, Decoder};
+use crate::column::codec::{self, Columns};
 use crate::column::typed::{Lists, TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, KeyHash};
@@ -566,15 +566,10 @@ impl TypedTable {
     /// Merges the combiners of a block; `false` where they, or its keys, are of another kind than
     /// the table's, and nothing was merged.
     pub fn merge_block(&mut self, block: &Block, place: &dyn Fn() -> String) -> Result<bool> {
-        let mut decoder = Decoder::new(block.parts(), place);
-        let rows = block.rows as usize;
-        let Some(keys) = decoder.read(rows)? else {
-            return Ok(false);
-        };
-        let Some(combiners) = decoder.read(rows)? else {
-            return Ok(false);
-        };
-        self.merge_columns(keys, combiners)
+        match codec::read_two(block, place)? {
+            Some((keys, combiners)) => self.merge_columns(keys, combiners),
+            None => Ok(false),
+        }
     }
 
     /// Merges `rows` of another table; `false` as in [`merge_block`](Self::merge_block).

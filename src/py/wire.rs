@@ -10,7 +10,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
 use super::ffi;
-use crate::column::codec::{Columns, Decoder};
+use crate::column::codec::{self, Columns};
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
 use crate::spill::block::{self, BlockEncoder, ColumnKind};
@@ -39,8 +39,8 @@ pub fn frame_of_columns<'py>(
     values: &TypedColumn,
 ) -> Result<Bound<'py, PyBytes>> {
     let mut columns = Columns::new();
-    crate::column::codec::encode(keys, &mut columns)?;
-    crate::column::codec::encode(values, &mut columns)?;
+    codec::encode(keys, &mut columns)?;
+    codec::encode(values, &mut columns)?;
     frame(py, encoder, keys.len(), &columns)
 }
 
@@ -100,16 +100,13 @@ pub fn decode<'py>(
 ) -> Result<Records<'py>> {
     let py = loads.py();
     let block = py.detach(|| block::decode(bytes, place))?;
-    let rows = block.rows as usize;
     if let [(ColumnKind::Object, _)] = block.columns.as_slice() {
         let serialized = block.parts().next().map_or(&[][..], |(_, bytes)| bytes);
         let records = loads.call1((ffi::new_bytes(py, serialized)?,))?;
         return Ok(Records::Objects(records));
     }
-    let mut columns = Decoder::new(block.parts(), place);
-    let keys = columns.read(rows)?;
-    let values = columns.read(rows)?;
-    keys.zip(values)
+    let columns = codec::read_two(&block, place)?;
+    columns
         .map(|(keys, values)| Records::Columns(keys, values))
         .ok_or_else(|| {
             let reason = "its columns are of no kind that records have on the wire";

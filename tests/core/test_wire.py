@@ -273,6 +273,28 @@ def test_a_misfit_among_blocks_is_merged_in_its_place() -> None:
         assert exact(dict(merged(frames, appender()))) == exact(expected(records, add))
 
 
+@pytest.mark.parametrize("limit", [0.0, NO_LIMIT_MIB])
+def test_records_after_one_that_a_function_fails_for_are_still_there(limit: float) -> None:
+    class Own(Exception):
+        pass
+
+    def create(value: int) -> int:
+        if value == 700:
+            raise Own
+        return value
+
+    records = [(n, n) for n in range(2_000)]
+    source = shuffle.ExternalMerger(shuffle.SimpleAggregator(add), limit)
+    source.mergeValues(records)
+    for received in (reader(pieces(records)), source.items()):
+        merger = shuffle.ExternalMerger(shuffle.Aggregator(create, add, add), NO_LIMIT_MIB)
+        with pytest.raises(Own):
+            merger.mergeValues(received)
+        (bad,) = {(n, n) for n in range(2_000)} - dict(merger.items()).items() - set(received)
+        assert bad == (700, 700)
+        assert list(received) == []
+
+
 @pytest.mark.parametrize("seed", ["0", "42", "random"])
 def test_columns_go_where_their_keys_would(seed: str) -> None:
     run(
