@@ -195,7 +195,7 @@ mod tests {
             "checksum differs",
             "bytes 0..9 in /a",
             "Run the task again",
-            "check the disk",
+            "again, check these",
         ] {
             assert!(damaged.contains(part), "{part:?} is not in {damaged:?}");
         }

@@ -104,9 +104,9 @@ impl TextHash {
         Some(Self { keys, algorithm })
     }
 
-    /// `hash(str)` of ASCII.
+    /// `hash(bytes)`, and `hash(str)` of ASCII.
     #[inline]
-    pub fn of_ascii(&self, text: &[u8]) -> i64 {
+    pub fn of_bytes(&self, text: &[u8]) -> i64 {
         if text.is_empty() {
             return 0;
         }
@@ -165,8 +165,8 @@ mod tests {
             let hash = TextHash::new("siphash13", seed).unwrap();
             let long = [b'x'; 100];
             let texts = [&b"a"[..], b"key-123", &long];
-            assert_eq!(texts.map(|text| hash.of_ascii(text)), hashes);
-            assert_eq!(hash.of_ascii(b""), 0);
+            assert_eq!(texts.map(|text| hash.of_bytes(text)), hashes);
+            assert_eq!(hash.of_bytes(b""), 0);
         }
         assert!(TextHash::new("siphash13", "random").is_none());
         assert!(TextHash::new("fnv", "0").is_none());

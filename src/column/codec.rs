@@ -36,7 +36,12 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             bytes.extend(floats.iter().flat_map(|float| float.to_le_bytes()));
             ColumnKind::Float64
         }
-        TypedColumn::Str(texts) => {
+        TypedColumn::Bool(bools) => {
+            try_grow(&mut bytes, bools.len(), WHAT)?;
+            bytes.extend(bools.iter().map(|&bool| u8::from(bool)));
+            ColumnKind::Bool
+        }
+        TypedColumn::Str(texts) | TypedColumn::Bytes(texts) => {
             let lengths = texts
                 .len()
                 .saturating_add(1)
@@ -47,7 +52,10 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
                 bytes.extend_from_slice(&count(texts.get(row).len())?);
             }
             bytes.extend_from_slice(texts.all());
-            ColumnKind::Str
+            match column {
+                TypedColumn::Bytes(_) => ColumnKind::Bytes,
+                _ => ColumnKind::Str,
+            }
         }
         TypedColumn::List(lists) => {
             let lengths = lists.ends.len().saturating_mul(size_of::<u32>());
@@ -199,7 +207,25 @@ pub fn flat(
             column.extend(floats.iter().map(|float| f64::from_le_bytes(*float)));
             TypedColumn::Float(column)
         }
-        ColumnKind::Str => TypedColumn::Str(texts(bytes, place)?),
+        ColumnKind::Bool => {
+            if bytes.iter().any(|&byte| byte > 1) {
+                return Err(corrupt(place, "a bool is neither true nor false"));
+            }
+            let mut column = Vec::new();
+            try_grow(&mut column, bytes.len(), WHAT)?;
+            column.extend(bytes.iter().map(|&byte| byte == 1));
+            TypedColumn::Bool(column)
+        }
+        ColumnKind::Str => {
+            let texts = texts(bytes, place)?;
+            let whole = std::str::from_utf8(texts.all());
+            let is_cut = |whole: &str, row| !whole.is_char_boundary(texts.start(row));
+            if !whole.is_ok_and(|whole| !(0..texts.len()).any(|row| is_cut(whole, row))) {
+                return Err(corrupt(place, "a text is not UTF-8"));
+            }
+            TypedColumn::Str(texts)
+        }
+        ColumnKind::Bytes => TypedColumn::Bytes(texts(bytes, place)?),
         ColumnKind::None => match <[u8; 4]>::try_from(bytes) {
             Ok(rows) => TypedColumn::None(u32::from_le_bytes(rows) as usize),
             Err(_) => return Err(corrupt(place, "a column is cut")),
@@ -213,22 +239,21 @@ fn texts(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Texts> {
     let (rows, bytes) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
     let rows = u32::from_le_bytes(*rows) as usize;
     let lengths_len = rows.checked_mul(size_of::<u32>()).ok_or_else(cut)?;
-    let (lengths, mut bytes) = bytes.split_at_checked(lengths_len).ok_or_else(cut)?;
-    let mut texts = Texts::default();
+    let (lengths, bytes) = bytes.split_at_checked(lengths_len).ok_or_else(cut)?;
+    let mut ends = Vec::new();
+    try_grow(&mut ends, rows, WHAT)?;
+    let mut end = 0_usize;
     for length in lengths.as_chunks::<4>().0 {
-        let length = u32::from_le_bytes(*length) as usize;
-        let (text, rest) = bytes.split_at_checked(length).ok_or_else(cut)?;
-        if std::str::from_utf8(text).is_err() {
-            return Err(corrupt(place, "a text is not UTF-8"));
-        }
-        texts.push(text)?;
-        bytes = rest;
+        end = end.saturating_add(u32::from_le_bytes(*length) as usize);
+        ends.push(end);
     }
-    if bytes.is_empty() {
-        Ok(texts)
-    } else {
-        Err(cut())
+    if end != bytes.len() {
+        return Err(cut());
     }
+    let mut all = Vec::new();
+    try_grow(&mut all, bytes.len(), WHAT)?;
+    all.extend_from_slice(bytes);
+    Ok(Texts::of_parts(all, ends))
 }
 
 #[cold]
@@ -251,6 +276,14 @@ mod tests {
             Just(TypedColumn::None(rows)),
             proptest::collection::vec(any::<i64>(), rows).prop_map(TypedColumn::Int),
             proptest::collection::vec(any::<f64>(), rows).prop_map(TypedColumn::Float),
+            proptest::collection::vec(any::<bool>(), rows).prop_map(TypedColumn::Bool),
+            proptest::collection::vec(any::<Vec<u8>>(), rows).prop_map(|all| {
+                let mut bytes = Texts::default();
+                for each in all {
+                    bytes.push(&each).unwrap();
+                }
+                TypedColumn::Bytes(bytes)
+            }),
             proptest::collection::vec(any::<String>(), rows).prop_map(|all| {
                 let mut texts = Texts::default();
                 for text in all {
@@ -292,7 +325,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_column_or_an_error(
-            kinds in proptest::collection::vec(0_u8..7, 0..6),
+            kinds in proptest::collection::vec(0_u8..9, 0..6),
             bytes in proptest::collection::vec(any::<u8>(), 0..40),
             rows in 0_usize..6,
         ) {
@@ -303,6 +336,8 @@ mod tests {
                 3 => ColumnKind::Tuple,
                 4 => ColumnKind::Float64,
                 5 => ColumnKind::Str,
+                6 => ColumnKind::Bool,
+                7 => ColumnKind::Bytes,
                 _ => ColumnKind::None,
             };
             let columns: Columns = kinds.into_iter().map(|tag| (kind(tag), bytes.clone())).collect();

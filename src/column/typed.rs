@@ -21,8 +21,12 @@ pub enum TypedColumn {
     Int(Vec<i64>),
     /// Exactly `float`.
     Float(Vec<f64>),
+    /// Exactly `bool`.
+    Bool(Vec<bool>),
     /// Exactly `str`, without lone surrogates.
     Str(Texts),
+    /// Exactly `bytes`.
+    Bytes(Texts),
     /// Exactly `tuple`, of one length above 0: a column for each item.
     Tuple(Vec<TypedColumn>),
     /// Exactly `list`.
@@ -61,7 +65,7 @@ impl Lists {
     }
 }
 
-/// Texts one after the other, in UTF-8.
+/// Texts one after the other, in UTF-8, or any bytes.
 #[derive(Clone, Debug, Default)]
 pub struct Texts {
     bytes: Vec<u8>,
@@ -83,9 +87,15 @@ impl Texts {
     /// The text in `row`; empty where there is no such row.
     #[inline]
     pub fn get(&self, row: usize) -> &[u8] {
-        let start = row.checked_sub(1).and_then(|before| self.ends.get(before));
-        let range = start.copied().unwrap_or(0)..self.ends.get(row).copied().unwrap_or(0);
+        let range = self.start(row)..self.ends.get(row).copied().unwrap_or(0);
         self.bytes.get(range).unwrap_or_default()
+    }
+
+    /// Where the text in `row` starts.
+    #[inline]
+    pub fn start(&self, row: usize) -> usize {
+        let end = row.checked_sub(1).and_then(|before| self.ends.get(before));
+        end.copied().unwrap_or(0)
     }
 
     /// Appends a text.
@@ -122,6 +132,25 @@ impl Texts {
         Ok(true)
     }
 
+    /// The texts that end in `bytes` at each of `ends`.
+    pub fn of_parts(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
+        Self { bytes, ends }
+    }
+
+    /// Appends those rows of `from`.
+    fn append(&mut self, from: &Self, rows: Range<usize>) -> Result<()> {
+        let start = from.start(rows.start);
+        let ends = from.ends.get(rows).unwrap_or_default();
+        let bytes = from.bytes.get(start..ends.last().copied().unwrap_or(start));
+        let bytes = bytes.unwrap_or_default();
+        try_grow(&mut self.ends, ends.len(), WHAT)?;
+        try_grow(&mut self.bytes, bytes.len(), WHAT)?;
+        let before = self.bytes.len();
+        self.bytes.extend_from_slice(bytes);
+        self.ends.extend(ends.iter().map(|end| end - start + before));
+        Ok(())
+    }
+
     /// All texts, one after the other.
     pub fn all(&self) -> &[u8] {
         &self.bytes
@@ -142,7 +171,9 @@ impl TypedColumn {
             Self::Unread(_) => Self::Unread(0),
             Self::Int(_) => Self::Int(Vec::new()),
             Self::Float(_) => Self::Float(Vec::new()),
+            Self::Bool(_) => Self::Bool(Vec::new()),
             Self::Str(_) => Self::Str(Texts::default()),
+            Self::Bytes(_) => Self::Bytes(Texts::default()),
             Self::Tuple(fields) => Self::Tuple(fields.iter().map(Self::fresh).collect()),
             Self::List(lists) => Self::List(Lists::of(&lists.items)),
         }
@@ -155,7 +186,9 @@ impl TypedColumn {
             | (Self::Unread(_), Self::Unread(_))
             | (Self::Int(_), Self::Int(_))
             | (Self::Float(_), Self::Float(_))
-            | (Self::Str(_), Self::Str(_)) => true,
+            | (Self::Bool(_), Self::Bool(_))
+            | (Self::Str(_), Self::Str(_))
+            | (Self::Bytes(_), Self::Bytes(_)) => true,
             (Self::Tuple(a), Self::Tuple(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_of_kind(b))
             }
@@ -180,7 +213,8 @@ impl TypedColumn {
             Self::None(rows) | Self::Unread(rows) => *rows,
             Self::Int(rows) => rows.len(),
             Self::Float(rows) => rows.len(),
-            Self::Str(texts) => texts.len(),
+            Self::Bool(rows) => rows.len(),
+            Self::Str(texts) | Self::Bytes(texts) => texts.len(),
             Self::Tuple(fields) => fields.first().map_or(0, Self::len),
             Self::List(lists) => lists.ends.len(),
         }
@@ -205,7 +239,8 @@ impl TypedColumn {
             Self::None(len) | Self::Unread(len) => *len = rows.min(*len),
             Self::Int(ints) => ints.truncate(rows),
             Self::Float(floats) => floats.truncate(rows),
-            Self::Str(texts) => texts.truncate(rows),
+            Self::Bool(bools) => bools.truncate(rows),
+            Self::Str(texts) | Self::Bytes(texts) => texts.truncate(rows),
             Self::Tuple(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
             Self::List(lists) => lists.truncate(rows),
         }
@@ -218,7 +253,8 @@ impl TypedColumn {
             Self::None(_) | Self::Unread(_) => Ok(()),
             Self::Int(ints) => try_grow(ints, more, WHAT),
             Self::Float(floats) => try_grow(floats, more, WHAT),
-            Self::Str(texts) => try_grow(&mut texts.ends, more, WHAT),
+            Self::Bool(bools) => try_grow(bools, more, WHAT),
+            Self::Str(texts) | Self::Bytes(texts) => try_grow(&mut texts.ends, more, WHAT),
             Self::List(lists) => try_grow(&mut lists.ends, more, WHAT),
             Self::Tuple(fields) => fields
                 .iter_mut()
@@ -229,7 +265,7 @@ impl TypedColumn {
     /// Makes room for all the texts and items in `from`, of any kind, where this column has any.
     pub fn try_reserve_within(&mut self, from: &Self) -> Result<()> {
         match self {
-            Self::Str(texts) => try_grow(&mut texts.bytes, from.text_bytes(), WHAT),
+            Self::Str(texts) | Self::Bytes(texts) => try_grow(&mut texts.bytes, from.text_bytes(), WHAT),
             Self::Tuple(fields) => fields
                 .iter_mut()
                 .try_for_each(|field| field.try_reserve_within(from)),
@@ -243,7 +279,7 @@ impl TypedColumn {
 
     fn text_bytes(&self) -> usize {
         match self {
-            Self::Str(texts) => texts.bytes.len(),
+            Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::text_bytes).sum(),
             Self::List(lists) => lists.items.text_bytes(),
             _ => 0,
@@ -253,7 +289,7 @@ impl TypedColumn {
     /// Whether there are texts or lists in it, at any depth.
     pub fn is_long(&self) -> bool {
         match self {
-            Self::Str(_) | Self::List(_) => true,
+            Self::Str(_) | Self::Bytes(_) | Self::List(_) => true,
             Self::Tuple(fields) => fields.iter().any(Self::is_long),
             _ => false,
         }
@@ -262,7 +298,7 @@ impl TypedColumn {
     /// Bytes of what rows are long by: texts, and items of lists.
     pub fn long_bytes(&self) -> usize {
         match self {
-            Self::Str(texts) => texts.bytes.len(),
+            Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::long_bytes).sum(),
             Self::List(lists) => lists.items.len() * size_of::<u64>() + lists.items.long_bytes(),
             _ => 0,
@@ -291,7 +327,13 @@ impl TypedColumn {
                 try_grow(floats, 1, WHAT)?;
                 floats.extend(from.get(row));
             }
-            (Self::Str(texts), Self::Str(from)) => texts.push(from.get(row))?,
+            (Self::Bool(bools), Self::Bool(from)) => {
+                try_grow(bools, 1, WHAT)?;
+                bools.extend(from.get(row));
+            }
+            (Self::Str(texts), Self::Str(from)) | (Self::Bytes(texts), Self::Bytes(from)) => {
+                texts.push(from.get(row))?;
+            }
             (Self::List(lists), Self::List(from)) => {
                 let rows = lists.ends.len();
                 try_grow(&mut lists.ends, 1, WHAT)?;
@@ -332,6 +374,9 @@ impl TypedColumn {
             (Self::Float(floats), Self::Float(from)) => {
                 try_grow(floats, from.len(), WHAT).map(|()| floats.extend_from_slice(from))
             }
+            (Self::Str(texts), Self::Str(from)) | (Self::Bytes(texts), Self::Bytes(from)) => {
+                texts.append(from, 0..from.len())
+            }
             (Self::Tuple(fields), Self::Tuple(from)) => fields
                 .iter_mut()
                 .zip(from)
@@ -359,6 +404,11 @@ impl TypedColumn {
                     *to = *from;
                 }
             }
+            (Self::Bool(bools), Self::Bool(from)) => {
+                if let (Some(to), Some(from)) = (bools.get_mut(row), from.get(from_row)) {
+                    *to = *from;
+                }
+            }
             (Self::Tuple(fields), Self::Tuple(from)) => {
                 for (field, from) in fields.iter_mut().zip(from) {
                     field.replace_from(row, from, from_row);
@@ -371,7 +421,7 @@ impl TypedColumn {
     /// Whether rows can be replaced.
     pub fn is_replaceable(&self) -> bool {
         match self {
-            Self::Str(_) | Self::List(_) => false,
+            Self::Str(_) | Self::Bytes(_) | Self::List(_) => false,
             Self::Tuple(fields) => fields.iter().all(Self::is_replaceable),
             _ => true,
         }
@@ -420,6 +470,9 @@ impl TypedColumn {
                     *to = from.slice(rows.clone())?;
                 }
             }
+            (Self::Str(to), Self::Str(from)) | (Self::Bytes(to), Self::Bytes(from)) => {
+                to.append(from, rows)?;
+            }
             (slice, _) => {
                 for row in rows {
                     slice.push_from(self, row)?;
@@ -447,7 +500,10 @@ impl TypedColumn {
             (Self::Int(a), Self::Int(b)) => a.get(row) == b.get(other_row),
             #[allow(clippy::float_cmp)] // as Python compares them
             (Self::Float(a), Self::Float(b)) => a.get(row) == b.get(other_row),
-            (Self::Str(a), Self::Str(b)) => a.get(row) == b.get(other_row),
+            (Self::Bool(a), Self::Bool(b)) => a.get(row) == b.get(other_row),
+            (Self::Str(a), Self::Str(b)) | (Self::Bytes(a), Self::Bytes(b)) => {
+                a.get(row) == b.get(other_row)
+            }
             (Self::Tuple(a), Self::Tuple(b)) => {
                 a.iter().zip(b).all(|(a, b)| a.is_same(row, b, other_row))
             }
@@ -461,7 +517,10 @@ impl TypedColumn {
             Self::None(_) | Self::Unread(_) => 0,
             Self::Int(ints) => ints.capacity() * size_of::<i64>(),
             Self::Float(floats) => floats.capacity() * size_of::<f64>(),
-            Self::Str(texts) => texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>(),
+            Self::Bool(bools) => bools.capacity(),
+            Self::Str(texts) | Self::Bytes(texts) => {
+                texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>()
+            }
             Self::Tuple(fields) => fields.iter().map(Self::heap_bytes).sum(),
             Self::List(lists) => {
                 lists.items.heap_bytes() + lists.ends.capacity() * size_of::<usize>()
@@ -484,7 +543,11 @@ impl TypedColumn {
                     .into_iter()
                     .for_each(|place| memory::prefetch(place));
             }
-            Self::Str(texts) => {
+            Self::Bool(bools) => bools
+                .get(row)
+                .into_iter()
+                .for_each(|place| memory::prefetch(place)),
+            Self::Str(texts) | Self::Bytes(texts) => {
                 texts
                     .ends
                     .get(row)

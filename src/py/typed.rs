@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyList, PyString, PyTuple};
 
 use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
@@ -59,6 +59,12 @@ fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedC
     if object.is_none() {
         return Some(TypedColumn::None(0));
     }
+    if object.is_exact_instance_of::<PyBool>() {
+        return Some(TypedColumn::Bool(Vec::new()));
+    }
+    if object.is_exact_instance_of::<PyBytes>() {
+        return Some(TypedColumn::Bytes(Texts::default()));
+    }
     if let Ok(list) = object.cast_exact::<PyList>() {
         let items = column_within(ffi::item(&list, 0)?, depth.checked_sub(1)?)?;
         return (!items.has_lists()).then(|| TypedColumn::List(Lists::of(&items)));
@@ -103,6 +109,16 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
             Some(Text::Two(text)) => texts.push_chars(text.iter().map(|&char| char.into())),
             Some(Text::Four(text)) => texts.push_chars(text.iter().copied()),
             None => Ok(false),
+        },
+        TypedColumn::Bool(bools) => {
+            let bool = object.cast_exact::<PyBool>().ok();
+            Ok(push_number(bools, bool.map(|bool| bool.is_true())))
+        }
+        TypedColumn::Bytes(all) => match object.cast_exact::<PyBytes>() {
+            Ok(bytes) if bytes.as_bytes().len() <= LONGEST_TEXT => {
+                all.push(bytes.as_bytes()).map(|()| true)
+            }
+            _ => Ok(false),
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
         TypedColumn::List(lists) => push_list(lists, object),
@@ -226,8 +242,16 @@ fn python_hash_of_any(py: Python<'_>, column: &TypedColumn, row: usize) -> Resul
             if let Some(hash) = text_hash(py)
                 && text.is_ascii()
             {
-                return Ok(hash.of_ascii(text));
+                return Ok(hash.of_bytes(text));
             }
+        }
+        TypedColumn::Bytes(bytes) => {
+            if let Some(hash) = text_hash(py) {
+                return Ok(hash.of_bytes(bytes.get(row)));
+            }
+        }
+        TypedColumn::Bool(bools) => {
+            return Ok(bools.get(row).map_or(0, |&bool| i64::from(bool)));
         }
         TypedColumn::Tuple(fields) => {
             let mut hash = TupleHash::new();
@@ -260,7 +284,7 @@ fn find_text_hash(py: Python<'_>) -> PyResult<Option<TextHash>> {
     // The interpreter may have been told to overlook the variable, or hash short text otherwise.
     for length in 1..24 {
         let text = "f".repeat(length);
-        if PyString::new(py, &text).hash()? as i64 != found.of_ascii(text.as_bytes()) {
+        if PyString::new(py, &text).hash()? as i64 != found.of_bytes(text.as_bytes()) {
             return Ok(None);
         }
     }
@@ -281,7 +305,12 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
             Some(&float) => Some(ffi::new_float(py, float)?),
             None => None,
         },
+        TypedColumn::Bool(bools) => bools.get(row).map(|&bool| {
+            let bool = PyBool::new(py, bool);
+            bool.to_owned().into_any()
+        }),
         TypedColumn::Str(texts) => Some(ffi::new_text(py, texts.get(row))?),
+        TypedColumn::Bytes(bytes) => Some(ffi::new_bytes(py, bytes.get(row))?),
         TypedColumn::Tuple(fields) => {
             let item = |place| match fields.get(place) {
                 Some(field) => get(py, field, row),

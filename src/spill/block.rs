@@ -63,6 +63,12 @@ pub enum ColumnKind {
     /// `None`: how many times, in 32 bits.
     #[wincode(tag = 6)]
     None,
+    /// Bools of a byte each, 0 or 1.
+    #[wincode(tag = 7)]
+    Bool,
+    /// Bytes, as texts are.
+    #[wincode(tag = 8)]
+    Bytes,
 }
 
 #[derive(SchemaWrite, SchemaRead, Default)]

@@ -314,8 +314,11 @@ def test_columns_go_where_their_keys_would(seed: str) -> None:
             [0.0, -0.0, 1.5, 2.0**80, float("inf"), -1.0],
             ["", "a", "key-123", "ä", "\\U0001f980", "x" * 999],
             [None],
+            [True, False],
+            [b"", b"a", b"\\xff" * 40],
             [(), ((),)],
             [(1, "a"), (-1, ""), (2**62, "ä")],
+            [(b"x", True), (b"y", False)],
             [(None, (0.5, -1)), (None, (-0.0, 2**61 - 1))],
         ]
         many = 99_991
