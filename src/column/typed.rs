@@ -147,7 +147,8 @@ impl Texts {
         try_grow(&mut self.bytes, bytes.len(), WHAT)?;
         let before = self.bytes.len();
         self.bytes.extend_from_slice(bytes);
-        self.ends.extend(ends.iter().map(|end| end - start + before));
+        self.ends
+            .extend(ends.iter().map(|end| end - start + before));
         Ok(())
     }
 
@@ -265,7 +266,9 @@ impl TypedColumn {
     /// Makes room for all the texts and items in `from`, of any kind, where this column has any.
     pub fn try_reserve_within(&mut self, from: &Self) -> Result<()> {
         match self {
-            Self::Str(texts) | Self::Bytes(texts) => try_grow(&mut texts.bytes, from.text_bytes(), WHAT),
+            Self::Str(texts) | Self::Bytes(texts) => {
+                try_grow(&mut texts.bytes, from.text_bytes(), WHAT)
+            }
             Self::Tuple(fields) => fields
                 .iter_mut()
                 .try_for_each(|field| field.try_reserve_within(from)),

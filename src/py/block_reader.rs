@@ -96,7 +96,11 @@ struct State {
 impl State {
     /// The frame with the next record; `None` where there is none left.
     fn frame(&mut self, py: Python<'_>) -> Result<Option<&mut Frame>> {
-        while self.frame.as_ref().is_none_or(|frame| frame.is_at_its_end(py)) {
+        while self
+            .frame
+            .as_ref()
+            .is_none_or(|frame| frame.is_at_its_end(py))
+        {
             if !self.read_frame(py)? {
                 return Ok(None);
             }
@@ -276,16 +280,18 @@ fn busy() -> PyErr {
 #[pyfunction]
 pub fn records_of<'py>(block: &[u8], loads: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = loads.py();
-    Ok(match wire::decode(block, loads, &|| "of shuffled records".to_owned())? {
-        Records::Objects(records) => records,
-        Records::Columns(keys, values) => {
-            let records = pyo3::types::PyList::empty(py);
-            for row in 0..keys.len() {
-                let key = typed::get(py, &keys, row)?.unbind();
-                let value = typed::get(py, &values, row)?.unbind();
-                ffi::append(&records, &ffi::new_pair(py, key, value)?)?;
+    Ok(
+        match wire::decode(block, loads, &|| "of shuffled records".to_owned())? {
+            Records::Objects(records) => records,
+            Records::Columns(keys, values) => {
+                let records = pyo3::types::PyList::empty(py);
+                for row in 0..keys.len() {
+                    let key = typed::get(py, &keys, row)?.unbind();
+                    let value = typed::get(py, &values, row)?.unbind();
+                    ffi::append(&records, &ffi::new_pair(py, key, value)?)?;
+                }
+                records.into_any()
             }
-            records.into_any()
-        }
-    })
+        },
+    )
 }

@@ -163,7 +163,11 @@ impl Columns {
     }
 
     fn layout(&self) -> Result<Layout> {
-        let partitions = self.partitions.iter().max().map_or(0, |&most| most as usize + 1);
+        let partitions = self
+            .partitions
+            .iter()
+            .max()
+            .map_or(0, |&most| most as usize + 1);
         let partition = |row| self.partition(row) as usize;
         Layout::by(self.partitions.len(), partitions, partition)
     }
@@ -207,7 +211,9 @@ impl Serializer {
                 Ok(wire::frame_of_columns(py, encoder, &keys, &values)?.into_any())
             }
             Outgoing::Objects(buckets) => {
-                let records = buckets.take(partition).map(|records| records.into_bound(py));
+                let records = buckets
+                    .take(partition)
+                    .map(|records| records.into_bound(py));
                 let serialized = self.dumps.bind(py).call1((&records,))?;
                 let Some(encoder) = encoder else {
                     return Ok(serialized);
@@ -316,17 +322,17 @@ impl State {
         while self.count < self.full {
             let most = (self.full - self.count).min(self.unseen);
             let makes_blocks = self.serializer.encoder.is_some();
-            let read = if let Some(columns) = next_columns(&records, most, &mut |_, _| makes_blocks)?
-            {
-                self.push_columns(py, &columns)?;
-                columns.0.len()
-            } else if let Some(record) = ffi::next(&records)? {
-                self.push(&as_pair(record)?, most_references)?;
-                1
-            } else {
-                self.records = None;
-                return Ok(());
-            };
+            let read =
+                if let Some(columns) = next_columns(&records, most, &mut |_, _| makes_blocks)? {
+                    self.push_columns(py, &columns)?;
+                    columns.0.len()
+                } else if let Some(record) = ffi::next(&records)? {
+                    self.push(&as_pair(record)?, most_references)?;
+                    1
+                } else {
+                    self.records = None;
+                    return Ok(());
+                };
             self.count += read;
             self.unseen = self.unseen.saturating_sub(read);
             if self.unseen == 0 && self.is_memory_short() {

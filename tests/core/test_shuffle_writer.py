@@ -35,11 +35,10 @@ def _seed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(autouse=True, params=[False, True], ids=["pickles", "blocks"])
-def _pieces(request: pytest.FixtureRequest) -> Iterator[None]:
+def _pieces(request: pytest.FixtureRequest) -> None:
     """Run each test with both kinds of pieces: `pickle` reads either."""
     global makes_blocks
     makes_blocks = request.param
-    yield
 
 
 makes_blocks = False

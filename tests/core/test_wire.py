@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import io
+import operator
 import pickle
 import struct
 import weakref
@@ -132,8 +133,12 @@ def test_one_batch_is_one_frame() -> None:
 def test_it_is_equal_to_its_own_kind_only() -> None:
     one, other = BlockSerializer(CPickleSerializer()), BlockSerializer(CPickleSerializer())
     stock: Any = AutoBatchedSerializer(CPickleSerializer())
-    assert one == other and not one != other and hash(one) == hash(other)
-    assert one != stock and stock != one and not stock == one
+    assert one == other
+    assert not operator.ne(one, other)
+    assert hash(one) == hash(other)
+    for left, right in ((one, stock), (stock, one)):
+        assert left != right
+        assert not operator.eq(left, right)
     assert pickle.loads(cloudpickle.dumps(one)) == one
 
 
