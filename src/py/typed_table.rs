@@ -282,7 +282,10 @@ impl TypedTable {
         let Some((keys, values)) = found else {
             return Ok(false);
         };
-        typed::hashes(iterator.py(), &keys, &mut batch.hashes)?;
+        if let Err(error) = typed::hashes(iterator.py(), &keys, &mut batch.hashes) {
+            batch.hashes.clear();
+            return Err(error);
+        }
         batch.keys = keys;
         batch.has_lists = values.has_lists();
         batch.is_long = values.is_long() || batch.keys.is_long();
