@@ -6,6 +6,7 @@
 //! as the user's functions would merge it, and without fail.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use super::Records;
 use super::collect::Collected;
@@ -125,6 +126,19 @@ impl NativeAggregate {
             gathered.push(column);
         }
         Ok(Some(shaped(&self.plan.shape, &mut gathered.into_iter())))
+    }
+
+    /// The first of those rows in which a combiner is beyond any typed column.
+    pub fn first_carry(&self, mut rows: Range<usize>) -> Option<usize> {
+        let carries = self.states.iter().filter_map(|state| match state {
+            StateColumn::Cells { carries, .. } if !carries.is_empty() => Some(carries),
+            _ => None,
+        });
+        let carries: Vec<_> = carries.collect();
+        if carries.is_empty() {
+            return None;
+        }
+        rows.find(|row| carries.iter().any(|carries| carries.contains_key(row)))
     }
 
     /// The lists, where combiners are nothing else.

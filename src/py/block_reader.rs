@@ -205,17 +205,6 @@ impl BlockReader {
         drop(ended);
         columns
     }
-
-    /// What [`handover::give_back`](super::handover::give_back) does.
-    pub fn give_back(&self, py: Python<'_>, rows: usize) {
-        self.state.see(py, |state| {
-            if let Some(state) = state
-                && let Some(Frame::Columns { row, .. }) = &mut state.frame
-            {
-                *row = row.saturating_sub(rows);
-            }
-        });
-    }
 }
 
 #[pymethods]
@@ -284,7 +273,7 @@ pub fn records_of<'py>(block: &[u8], loads: &Bound<'py, PyAny>) -> PyResult<Boun
         match wire::decode(block, loads, &|| "of shuffled records".to_owned())? {
             Records::Objects(records) => records,
             Records::Columns(keys, values) => {
-                let records = pyo3::types::PyList::empty(py);
+                let records = ffi::empty_list(py)?;
                 for row in 0..keys.len() {
                     let key = typed::get(py, &keys, row)?.unbind();
                     let value = typed::get(py, &values, row)?.unbind();

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::slice::Iter;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::PyList;
 
 use super::ffi;
 use super::serializer::{self, AutoSerializer, is_plain, tuple_of_leaves};
@@ -82,8 +82,10 @@ impl ColumnEncoder {
         columns: &mut Columns,
     ) -> Result<()> {
         let mut bytes = Vec::new();
-        self.serializer
-            .dumps(PyList::new(py, values)?.as_any(), &mut bytes)?;
+        self.serializer.dumps(
+            ffi::new_list(py, values.iter().cloned())?.as_any(),
+            &mut bytes,
+        )?;
         columns.push((ColumnKind::Object, bytes));
         Ok(())
     }
@@ -222,8 +224,13 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         let mut tuples = Vec::new();
         try_grow(&mut tuples, rows, WHAT)?;
         for _ in 0..rows {
-            let items = fields.iter_mut().map(Iterator::next);
-            tuples.push(PyTuple::new(self.py, items)?.into_any());
+            let item = |place: usize| {
+                let item = fields.get_mut(place).and_then(Iterator::next);
+                item.ok_or_else(|| {
+                    Error::corrupt((self.place)(), "the items of tuples are missing")
+                })
+            };
+            tuples.push(ffi::new_tuple(self.py, length as usize, item)?);
         }
         Ok(tuples)
     }
@@ -282,7 +289,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         for length in lengths {
             let length = u32::from_le_bytes(*length) as usize;
             let (list, after) = items.split_at_checked(length).unwrap_or((items, &[]));
-            lists.push(PyList::new(self.py, list)?.into_any());
+            lists.push(ffi::new_list(self.py, list.iter().cloned())?.into_any());
             items = after;
         }
         Ok(lists)

@@ -341,7 +341,7 @@ impl ValuesIterator {
             };
             let values = read_values(py, &store.files, &address)
                 .map_err(|error| of_iterator(py, error.into()))?;
-            self.values = Some(PyList::new(py, values)?.unbind());
+            self.values = Some(ffi::new_list(py, values)?.unbind());
             self.block += 1;
             self.row = 0;
         }

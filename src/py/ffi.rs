@@ -268,6 +268,21 @@ pub fn prefetch_items(object: Borrowed<'_, '_, PyAny>) {
     }
 }
 
+/// Whether an iterator may make its next item of the same tuple: one of `zip`, `enumerate` or
+/// `dict.items`.
+pub fn makes_tuples_again(iterator: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the iterator is alive, and the types are only compared by their addresses.
+    unsafe {
+        let kind = ffi::Py_TYPE(iterator.as_ptr());
+        [
+            &raw mut ffi::PyZip_Type,
+            &raw mut ffi::PyEnum_Type,
+            &raw mut ffi::PyDictIterItem_Type,
+        ]
+        .contains(&kind)
+    }
+}
+
 /// How many references there are to an object.
 #[inline]
 pub fn references(object: Borrowed<'_, '_, PyAny>) -> isize {
@@ -456,6 +471,43 @@ pub fn new_tuple<'py, E: From<PyErr>>(
             ffi::PyTuple_SET_ITEM(tuple.as_ptr(), place.cast_signed(), item.into_ptr());
         }
         Ok(tuple)
+    }
+}
+
+/// A new list of `items`.
+pub fn new_list<'py>(
+    py: Python<'py>,
+    items: impl IntoIterator<Item = Bound<'py, PyAny>, IntoIter: ExactSizeIterator>,
+) -> PyResult<Bound<'py, PyList>> {
+    let items = items.into_iter();
+    // SAFETY: the result is an owned reference to a list, or null with an error set. It has as many
+    // empty places, each of which takes over one owned reference; one with places left empty can be
+    // dropped.
+    unsafe {
+        let list = ffi::PyList_New(items.len().cast_signed());
+        let list = Bound::from_owned_ptr_or_err(py, list)?;
+        for (place, item) in (0..items.len()).zip(items) {
+            ffi::PyList_SET_ITEM(list.as_ptr(), place.cast_signed(), item.into_ptr());
+        }
+        Ok(list.cast_into_unchecked())
+    }
+}
+
+/// A new list without items.
+pub fn empty_list(py: Python<'_>) -> PyResult<Bound<'_, PyList>> {
+    new_list(py, [])
+}
+
+/// A new list of the items `start..end` of another.
+pub fn slice<'py>(
+    list: &Bound<'py, PyList>,
+    start: usize,
+    end: usize,
+) -> PyResult<Bound<'py, PyAny>> {
+    // SAFETY: any bounds will do; the result is an owned reference or null with an error set.
+    unsafe {
+        let slice = ffi::PyList_GetSlice(list.as_ptr(), start.cast_signed(), end.cast_signed());
+        Bound::from_owned_ptr_or_err(list.py(), slice)
     }
 }
 

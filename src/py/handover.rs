@@ -31,14 +31,3 @@ pub fn next_columns(
         Err(_) => Ok(None),
     }
 }
-
-/// Puts the last `rows` records that [`next_columns`] took from `iterator` back: they are the next
-/// ones again.
-pub fn give_back(iterator: &Bound<'_, PyAny>, rows: usize) {
-    let py = iterator.py();
-    if let Ok(records) = iterator.cast_exact::<RecordsIterator>() {
-        records.get().give_back(py, rows);
-    } else if let Ok(records) = iterator.cast_exact::<BlockReader>() {
-        records.get().give_back(py, rows);
-    }
-}

@@ -8,7 +8,7 @@ use pyo3::types::{PyList, PyTuple};
 
 use super::external_list::{self, ValueStore};
 use super::object_block::{self, RecordWriter};
-use super::{ffi, handover, typed};
+use super::{ffi, typed};
 use crate::aggregate::callback::{Callback, Functions};
 use crate::aggregate::{Aggregate, Records};
 use crate::column::KeyColumn;
@@ -35,9 +35,6 @@ const FEW_ITEMS: usize = 16;
 
 /// Most that a slice of more items weighs.
 const SLICE_WEIGHT: usize = 64 << 10;
-
-/// Records that are taken at once where they come as columns: their look-ups overlap.
-const MOST_HANDED: usize = 512;
 
 /// How reading records came to a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,54 +105,22 @@ impl ObjectTable {
         kind: Records,
         records: usize,
     ) -> Result<Progress> {
-        let mut left = records;
-        while left > 0 {
-            match self.merge_handed(iterator, kind, left.min(MOST_HANDED)) {
-                Ok(0) => break,
-                Ok(merged) => left -= merged,
-                Err(Error::OutOfMemory { .. }) if self.rows() > 0 => {
-                    return Ok(Progress::OutOfMemory);
-                }
-                Err(error) => return Err(error),
-            }
-        }
         match kind {
-            Records::Values => self.merge_records(iterator, left, |table, pair| {
+            Records::Values => self.merge_records(iterator, records, |table, pair| {
                 table.merge_value(pair, key_hash(pair.key)?)
             }),
-            Records::Combiners => self.merge_records(iterator, left, |table, pair| {
+            Records::Combiners => self.merge_records(iterator, records, |table, pair| {
                 table.merge_combiner(pair, key_hash(pair.key)?)
             }),
         }
     }
 
-    /// Merges up to `most` records that come as columns; returns how many there were.
-    fn merge_handed(
-        &mut self,
-        iterator: &Bound<'_, PyAny>,
-        kind: Records,
-        most: usize,
-    ) -> Result<usize> {
-        let Some((keys, values)) = handover::next_columns(iterator, most, &mut |_, _| true)? else {
-            return Ok(0);
-        };
-        let mut read = 0;
-        let merged = self.merge_typed(iterator.py(), &keys, &values, kind, &mut read);
-        if merged.is_err() {
-            // As if each had been merged before the next one was asked for.
-            handover::give_back(iterator, keys.len().saturating_sub(read));
-        }
-        merged.map(|()| read)
-    }
-
-    /// Merges the records of columns, and counts those that it reads.
+    /// Merges combiners that are typed.
     fn merge_typed(
         &mut self,
         py: Python<'_>,
         keys: &TypedColumn,
-        values: &TypedColumn,
-        kind: Records,
-        read: &mut usize,
+        combiners: &TypedColumn,
     ) -> Result<()> {
         let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
         for row in 0..keys.len() {
@@ -174,16 +139,12 @@ impl ObjectTable {
         for (row, hash) in hashes.into_iter().enumerate() {
             self.make_room()?;
             let key = typed::get(py, keys, row)?;
-            let value = typed::get(py, values, row)?;
-            *read += 1;
+            let value = typed::get(py, combiners, row)?;
             let pair = ffi::Pair {
                 key: key.as_borrowed(),
                 value: value.as_borrowed(),
             };
-            match kind {
-                Records::Values => self.merge_value(pair, hash)?,
-                Records::Combiners => self.merge_combiner(pair, hash)?,
-            }
+            self.merge_combiner(pair, hash)?;
         }
         Ok(())
     }
@@ -283,7 +244,7 @@ impl ObjectTable {
         count: usize,
         files: &Arc<SpillFiles>,
     ) -> Result<()> {
-        let pending = PyList::empty(key.py()).into_any();
+        let pending = ffi::empty_list(key.py())?.into_any();
         self.push(key, pending.as_borrowed(), key_hash(key)?)?;
         let grouping = self.grouping.get_or_insert_default();
         let on_disk = grouping.on_disk.get_or_insert_with(|| DiskGroups {
@@ -312,7 +273,7 @@ impl ObjectTable {
                 ffi::append(pending.bind(py).cast().map_err(PyErr::from)?, &pair.value)?;
                 row
             } else {
-                let pending = PyList::new(py, [pair.value])?;
+                let pending = ffi::new_list(py, [pair.value.to_owned()])?;
                 on_disk.groups.push(DiskGroup::default());
                 self.aggregate.adopt(pending.as_any().as_borrowed())?;
                 push_key(&mut self.map, pair.key, hash)?;
@@ -348,7 +309,7 @@ impl ObjectTable {
         let key = self.map.keys().get(row)?.bind(py);
         let combiner = self.aggregate.combiners().get(row)?.bind(py);
         if self.grouping.is_some() {
-            return slices(combiner).try_for_each(|slice| records.add(key.clone(), slice, writer));
+            return slices(combiner).try_for_each(|slice| records.add(key.clone(), slice?, writer));
         }
         records.add(key.clone(), combiner.clone(), writer)
     }
@@ -392,7 +353,7 @@ fn push_key(
 }
 
 /// The values of a group in slices that each fit well into a block.
-fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = Bound<'py, PyAny>> {
+fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = PyResult<Bound<'py, PyAny>>> {
     let list = group.cast_exact::<PyList>().ok();
     let length = list.map_or(0, PyListMethods::len);
     let items = if length <= FEW_ITEMS {
@@ -402,11 +363,11 @@ fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = Bound<'py, PyA
         fitting.clamp(FEW_ITEMS, SLICE_ITEMS)
     };
     let list = list.filter(|_| length > items).cloned();
-    let whole = list.is_none().then(|| group.clone());
+    let whole = list.is_none().then(|| Ok(group.clone()));
     let parts = list.into_iter().flat_map(move |list| {
         (0..length).step_by(items).map(move |start| {
             let end = start.saturating_add(items);
-            list.get_slice(start, end).into_any()
+            ffi::slice(&list, start, end)
         })
     });
     whole.into_iter().chain(parts)
@@ -493,7 +454,7 @@ impl ObjectTable {
         place: &dyn Fn() -> String,
     ) -> Result<()> {
         if let Some((keys, combiners)) = codec::read_two(block, place)? {
-            return self.merge_typed(py, &keys, &combiners, Records::Combiners, &mut 0);
+            return self.merge_typed(py, &keys, &combiners);
         }
         let (keys, combiners) = object_block::read(py, block, place)?;
         let mut hashes = memory::try_with_capacity(keys.len(), "the hashes of a block")?;
@@ -548,9 +509,9 @@ impl ObjectTable {
                         blocks: Vec::new(),
                         count: list.len()?,
                     });
-                    let pending = PyList::empty(py);
+                    let pending = ffi::empty_list(py)?;
                     for slice in slices(list) {
-                        ffi::append(&pending, &slice)?;
+                        ffi::append(&pending, &slice?)?;
                     }
                     combiners.replace(row, pending.into_any().unbind());
                 }
@@ -582,7 +543,7 @@ impl ObjectTable {
                     .map(|block| u64::from(block.rows))
                     .sum::<u64>();
                 group.blocks.extend(written);
-                let emptied = PyList::empty(py).into_any().unbind();
+                let emptied = ffi::empty_list(py)?.into_any().unbind();
                 combiners.replace(row, emptied);
             }
             spilled.memory_bytes = (grouping.items * size_of::<usize>()) as u64;

@@ -72,15 +72,6 @@ impl RecordsIterator {
         columns
     }
 
-    /// What [`handover::give_back`](super::handover::give_back) does.
-    pub fn give_back(&self, py: Python<'_>, rows: usize) {
-        self.source.see(py, |source| match source {
-            Source::InMemory { row, .. } => *row = row.saturating_sub(rows),
-            Source::External { merge, .. } => merge.go_back(rows),
-            Source::Exhausted => {}
-        });
-    }
-
     /// The next record. The source leaves the iterator meanwhile: making one may run user code.
     fn next<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let mut source = self.source.take(py).ok_or_else(busy)?;

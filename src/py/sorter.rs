@@ -134,7 +134,7 @@ fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<V
                 numbers.push(number)?;
             }
             _ => {
-                let keys = PyList::empty(py);
+                let keys = ffi::empty_list(py)?;
                 for number in numbers.iter() {
                     match kind {
                         NumberKind::Int => keys.append(number)?,
@@ -240,7 +240,7 @@ impl<'py> Sorter<'py> {
         drop(order);
         let disk_bytes: u64 = run.iter().map(|block| block.len).sum();
         self.runs.push(run);
-        self.values = PyList::empty(py);
+        self.values = ffi::empty_list(py)?;
         super::give_back(py);
         let freed = resident.saturating_sub(memory::resident_bytes());
         self.owner
@@ -260,7 +260,7 @@ impl<'py> Sorter<'py> {
                 let mut run = Vec::new();
                 let mut written = 0;
                 loop {
-                    let batch = PyList::empty(py);
+                    let batch = ffi::empty_list(py)?;
                     while batch.len() < MERGE_BATCH
                         && let Some(value) = merge.next(py, &self.files)?
                     {
@@ -307,7 +307,7 @@ pub fn sort_external<'py>(
         },
         files: SpillFiles::new(LocalDirs::new(localdirs)),
         runs: Vec::new(),
-        values: PyList::empty(py),
+        values: ffi::empty_list(py)?,
         policy: SpillPolicy::new(f64::INFINITY),
     };
     sorter.policy.set_limit_mib(sorter.next_limit()?);
@@ -382,7 +382,7 @@ impl Cursor {
             let Some(address) = self.blocks.as_slice().first() else {
                 return Ok(None);
             };
-            self.values = Some(PyList::new(py, read_values(py, files, address)?)?.unbind());
+            self.values = Some(ffi::new_list(py, read_values(py, files, address)?)?.unbind());
             self.blocks.next();
         }
     }

@@ -194,7 +194,10 @@ fn push_tuple(
         return Ok(false);
     }
     for (field, item) in fields.iter_mut().zip(tuple.iter_borrowed()) {
-        if !push(field, item)? {
+        // A tuple with a nan in it is equal to no other, but to itself: it has to stay one object.
+        let is_nan =
+            matches!(field, TypedColumn::Float(_)) && ffi::as_f64(item).is_some_and(f64::is_nan);
+        if is_nan || !push(field, item)? {
             return Ok(false);
         }
     }
@@ -338,7 +341,7 @@ pub fn list<'py>(
     for row in rows {
         objects.push(get(py, items, row)?);
     }
-    Ok(PyList::new(py, objects)?.into_any())
+    Ok(ffi::new_list(py, objects)?.into_any())
 }
 
 /// The combiner in `row`.

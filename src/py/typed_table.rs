@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use pyo3::prelude::*;
-use pyo3::types::PyList;
 
 use super::column_codec::ColumnEncoder;
 use super::external_list;
@@ -443,6 +442,10 @@ impl TypedTable {
     /// Up to `most` keys and combiners from `row` on; `None` where a combiner is beyond any column.
     pub fn columns(&self, row: usize, most: usize) -> Result<Option<Handed>> {
         let end = row.saturating_add(most).min(self.rows());
+        let end = self.aggregate.first_carry(row..end).unwrap_or(end);
+        if end <= row {
+            return Ok(None);
+        }
         let mut rows = crate::memory::try_with_capacity(end.saturating_sub(row), WHAT)?;
         // Rows are numbered in 32 bits.
         rows.extend((row..end).filter_map(|row| u32::try_from(row).ok()));
@@ -543,7 +546,7 @@ impl TypedTable {
             let mut blocks = Vec::new();
             let list = lists.list(row)?;
             for part in list.chunks(SLICE_ITEMS * SLICES_AT_ONCE) {
-                let slices = PyList::empty(py);
+                let slices = ffi::empty_list(py)?;
                 for slice in part.chunks(SLICE_ITEMS) {
                     let rows = slice.iter().map(|&row| row as usize);
                     ffi::append(&slices, &typed::list(py, lists.items(), rows)?)?;
@@ -638,9 +641,9 @@ pub fn as_pair(record: Bound<'_, PyAny>) -> Result<Bound<'_, PyAny>> {
 /// How many references there are to a record that nobody keeps who might bring it again: the one
 /// that we have, and that of an iterator that makes its next record of the same tuple.
 pub fn most_references(iterator: &Bound<'_, PyAny>) -> isize {
-    let name = iterator.get_type().name();
-    let uses_again = name.is_ok_and(|name| {
-        ["zip", "enumerate", "dict_itemiterator"].contains(&&*name.to_string_lossy())
-    });
-    if uses_again { 2 } else { 1 }
+    if ffi::makes_tuples_again(iterator) {
+        2
+    } else {
+        1
+    }
 }

@@ -60,7 +60,7 @@ impl Buckets {
         }
         memory::try_grow(&mut self.filled, 1, WHAT)?;
         if let Some(place) = self.lists.get_mut(at) {
-            *place = Some(PyList::new(py, [record])?.unbind());
+            *place = Some(ffi::new_list(py, [record.clone()])?.unbind());
             self.filled.push(partition);
         }
         Ok(())
@@ -83,7 +83,8 @@ struct Columns {
 impl Columns {
     /// For records as this one; `None` where they are not typed.
     fn for_pair(pair: ffi::Pair<'_>) -> Option<Self> {
-        let keys = typed::column_for(pair.key)?;
+        // A list as a key, or in one, may be held and changed by others.
+        let keys = typed::column_for(pair.key).filter(|keys| !keys.has_lists())?;
         Some(Self::of(&keys, &typed::column_for(pair.value)?))
     }
 
@@ -105,8 +106,10 @@ impl Columns {
     fn push(&mut self, pair: ffi::Pair<'_>, partition: u32, is_shared: bool) -> Result<bool> {
         if self.partitions.len() == self.partitions.capacity() {
             memory::try_grow(&mut self.partitions, 1, WHAT)?;
-            self.keys.try_reserve(1)?;
-            self.values.try_reserve(1)?;
+            // As much for the others, which do not ask before they take a number.
+            let room = self.partitions.capacity() - self.partitions.len();
+            self.keys.try_reserve(room)?;
+            self.values.try_reserve(room)?;
         }
         let pushed = typed::push_key(&mut self.keys, pair.key).and_then(|has_fit| {
             if !has_fit || self.has_lists && is_shared {
@@ -321,18 +324,21 @@ impl State {
         let most_references = most_references(&records);
         while self.count < self.full {
             let most = (self.full - self.count).min(self.unseen);
-            let makes_blocks = self.serializer.encoder.is_some();
-            let read =
-                if let Some(columns) = next_columns(&records, most, &mut |_, _| makes_blocks)? {
-                    self.push_columns(py, &columns)?;
-                    columns.0.len()
-                } else if let Some(record) = ffi::next(&records)? {
-                    self.push(&as_pair(record)?, most_references)?;
-                    1
-                } else {
-                    self.records = None;
-                    return Ok(());
-                };
+            let columns = if self.serializer.encoder.is_some() {
+                next_columns(&records, most, &mut |_, _| true)?
+            } else {
+                None
+            };
+            let read = if let Some(columns) = columns {
+                self.push_columns(py, &columns)?;
+                columns.0.len()
+            } else if let Some(record) = ffi::next(&records)? {
+                self.push(&as_pair(record)?, most_references)?;
+                1
+            } else {
+                self.records = None;
+                return Ok(());
+            };
             self.count += read;
             self.unseen = self.unseen.saturating_sub(read);
             if self.unseen == 0 && self.is_memory_short() {

@@ -75,12 +75,6 @@ impl<T: Spillable> PartitionMerge<T> {
         })
     }
 
-    /// Makes the last `rows` rows of the same partition the next ones again.
-    pub fn go_back(&mut self, rows: usize) {
-        let (_, row) = self.current();
-        *row = row.saturating_sub(rows);
-    }
-
     /// Whether there is a row left; reads the next partition where it has to.
     fn has_row(&mut self) -> Result<bool> {
         loop {

@@ -97,6 +97,65 @@ def test_a_list_that_others_hold_stays_one_object() -> None:
     assert lists == [(0, [0]), (1, [1])]
 
 
+def test_a_list_as_a_key_is_not_copied_while_it_is_changed() -> None:
+    def grown(make: Callable[[list[int]], Any]) -> Iterator[tuple[Any, int]]:
+        key = [0]
+        for n in range(4):
+            key[0] = n
+            yield make(key), n
+
+    makes: tuple[Callable[[list[int]], Any], ...] = (lambda key: key, lambda key: (1, key))
+    for make in makes:
+        output = _core.ShuffleWriter(
+            grown(make), lambda _: 0, False, 1, cloudpickle.dumps, True, NO_LIMIT_MIB
+        )
+        received = list(reader(list(output)[1::2]))
+        assert received == [(make([3]), n) for n in range(4)]  # PySpark pickles them at the end
+
+
+def test_a_tuple_with_a_nan_stays_one_object() -> None:
+    shared = ("n", float("nan"))
+    for make in (lambda n: shared, lambda n: (n, shared), lambda n: [shared]):
+        received = [value for _, value in reader(pieces((n, make(n)) for n in range(3)))]
+        found = {value if value[0] == "n" else value[-1] for value in received}
+        assert len(found) == 1
+
+
+def test_an_iterator_that_only_sounds_like_zip_keeps_its_lists() -> None:
+    class zip:  # noqa: A001
+        def __init__(self) -> None:
+            self.held: list[Any] = []
+
+        def __iter__(self) -> Any:
+            return self
+
+        def __next__(self) -> Any:
+            if self.held:
+                self.held[-1][1].append(99)
+            if len(self.held) == 3:
+                raise StopIteration
+            self.held.append((len(self.held), [1]))
+            return self.held[-1]
+
+    assert list(reader(pieces(zip()))) == [(n, [1, 99]) for n in range(3)]
+
+
+@pytest.mark.usefixtures("_rung")
+def test_a_function_that_reads_on_gets_the_next_record() -> None:
+    received = reader(pieces([(n % 3, n) for n in range(2_000)]))
+    seen = []
+
+    def merge(a: int, b: int) -> int:
+        if len(seen) < 2:
+            seen.append(next(received))
+        return a + b
+
+    merger = shuffle.ExternalMerger(shuffle.Aggregator(lambda v: v, merge, merge), NO_LIMIT_MIB)
+    merger.mergeValues(received)
+    assert seen == [(1, 4), (0, 6)]
+    assert sum(dict(merger.items()).values()) == sum(range(2_000)) - 10
+
+
 @pytest.mark.parametrize("at", range(5))
 @pytest.mark.parametrize("odd", [(9, True), (9, 2**64), ("k", 1), (9, None), (float("nan"), 1)])
 def test_a_record_of_another_kind_does_not_change_the_order(at: int, odd: Any) -> None:
