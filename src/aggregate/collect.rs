@@ -97,7 +97,7 @@ impl Collected {
         self.order.take();
         try_grow(&mut self.rows, rows.len(), WHAT)?;
         try_grow(&mut self.counts, rows.len(), WHAT)?;
-        self.items.append(from)?;
+        self.items.append(from, 0..from.len())?;
         self.rows.extend_from_slice(rows);
         for &row in rows {
             match self.counts.get_mut(row as usize) {

@@ -149,14 +149,9 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         let Some(items) = self.column(depth - 1)? else {
             return Ok(None);
         };
-        let (lengths, rest) = lengths.as_chunks::<4>();
-        let mut ends = Vec::new();
-        try_grow(&mut ends, lengths.len(), WHAT)?;
-        let mut end = 0_usize;
-        for length in lengths {
-            end = end.saturating_add(u32::from_le_bytes(*length) as usize);
-            ends.push(end);
-        }
+        let (lengths, rest) = lengths.as_chunks();
+        let ends = ends_of(lengths)?;
+        let end = ends.last().copied().unwrap_or(0);
         if !rest.is_empty() || !has_rows(&items, end) {
             return Err(self.corrupt("the lengths of lists do not sum up to their items"));
         }
@@ -234,20 +229,26 @@ pub fn flat(
     }))
 }
 
+/// Where rows of those lengths end, one after the other.
+fn ends_of(lengths: &[[u8; 4]]) -> Result<Vec<usize>> {
+    let mut ends = Vec::new();
+    try_grow(&mut ends, lengths.len(), WHAT)?;
+    let mut end = 0_usize;
+    for length in lengths {
+        end = end.saturating_add(u32::from_le_bytes(*length) as usize);
+        ends.push(end);
+    }
+    Ok(ends)
+}
+
 fn texts(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Texts> {
     let cut = || corrupt(place, "a column of texts is cut");
     let (rows, bytes) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
     let rows = u32::from_le_bytes(*rows) as usize;
     let lengths_len = rows.checked_mul(size_of::<u32>()).ok_or_else(cut)?;
     let (lengths, bytes) = bytes.split_at_checked(lengths_len).ok_or_else(cut)?;
-    let mut ends = Vec::new();
-    try_grow(&mut ends, rows, WHAT)?;
-    let mut end = 0_usize;
-    for length in lengths.as_chunks::<4>().0 {
-        end = end.saturating_add(u32::from_le_bytes(*length) as usize);
-        ends.push(end);
-    }
-    if end != bytes.len() {
+    let ends = ends_of(lengths.as_chunks().0)?;
+    if ends.last().copied().unwrap_or(0) != bytes.len() {
         return Err(cut());
     }
     let mut all = Vec::new();

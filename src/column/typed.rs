@@ -363,31 +363,30 @@ impl TypedColumn {
         Ok(())
     }
 
-    /// Appends all rows of `from`, which is of the same kind. After an error no row was added.
-    pub fn append(&mut self, from: &Self) -> Result<()> {
-        let rows = self.len();
+    /// Appends those rows of `from`, which is of the same kind. After an error no row was added.
+    pub fn append(&mut self, from: &Self, rows: Range<usize>) -> Result<()> {
+        let before = self.len();
         let appended = match (&mut *self, from) {
-            (Self::None(rows), Self::None(more)) | (Self::Unread(rows), Self::Unread(more)) => {
-                *rows += more;
+            (Self::None(len), Self::None(_)) | (Self::Unread(len), Self::Unread(_)) => {
+                *len += rows.len();
                 Ok(())
             }
-            (Self::Int(ints), Self::Int(from)) => {
-                try_grow(ints, from.len(), WHAT).map(|()| ints.extend_from_slice(from))
-            }
-            (Self::Float(floats), Self::Float(from)) => {
-                try_grow(floats, from.len(), WHAT).map(|()| floats.extend_from_slice(from))
-            }
+            (Self::Int(ints), Self::Int(from)) => extend(ints, from, rows),
+            (Self::Float(floats), Self::Float(from)) => extend(floats, from, rows),
+            (Self::Bool(bools), Self::Bool(from)) => extend(bools, from, rows),
             (Self::Str(texts), Self::Str(from)) | (Self::Bytes(texts), Self::Bytes(from)) => {
-                texts.append(from, 0..from.len())
+                texts.append(from, rows)
             }
             (Self::Tuple(fields), Self::Tuple(from)) => fields
                 .iter_mut()
                 .zip(from)
-                .try_for_each(|(field, from)| field.append(from)),
-            (column, from) => (0..from.len()).try_for_each(|row| column.push_from(from, row)),
+                .try_for_each(|(field, from)| field.append(from, rows.clone())),
+            (column, from) => rows
+                .into_iter()
+                .try_for_each(|row| column.push_from(from, row)),
         };
         if appended.is_err() {
-            self.truncate(rows);
+            self.truncate(before);
         }
         appended
     }
@@ -459,29 +458,7 @@ impl TypedColumn {
     /// Those rows of this column.
     pub fn slice(&self, rows: Range<usize>) -> Result<Self> {
         let mut slice = self.fresh();
-        slice.try_reserve(rows.len())?;
-        match (&mut slice, self) {
-            (Self::None(len) | Self::Unread(len), _) => *len = rows.len(),
-            (Self::Int(to), Self::Int(from)) => {
-                to.extend_from_slice(from.get(rows).unwrap_or_default());
-            }
-            (Self::Float(to), Self::Float(from)) => {
-                to.extend_from_slice(from.get(rows).unwrap_or_default());
-            }
-            (Self::Tuple(to), Self::Tuple(from)) => {
-                for (to, from) in to.iter_mut().zip(from) {
-                    *to = from.slice(rows.clone())?;
-                }
-            }
-            (Self::Str(to), Self::Str(from)) | (Self::Bytes(to), Self::Bytes(from)) => {
-                to.append(from, rows)?;
-            }
-            (slice, _) => {
-                for row in rows {
-                    slice.push_from(self, row)?;
-                }
-            }
-        }
+        slice.append(self, rows)?;
         Ok(slice)
     }
 
@@ -560,6 +537,13 @@ impl TypedColumn {
             Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch(row)),
         }
     }
+}
+
+fn extend<T: Copy>(to: &mut Vec<T>, from: &[T], rows: Range<usize>) -> Result<()> {
+    let from = from.get(rows).unwrap_or_default();
+    try_grow(to, from.len(), WHAT)?;
+    to.extend_from_slice(from);
+    Ok(())
 }
 
 #[cold]

@@ -47,9 +47,7 @@ impl Frame {
     fn next<'py>(&mut self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
         let (record, row) = match self {
             Self::Columns { keys, values, row } if *row < keys.len() => {
-                let key = typed::get(py, keys, *row)?.unbind();
-                let value = typed::get(py, values, *row)?.unbind();
-                (Some(ffi::new_pair(py, key, value)?), row)
+                (Some(typed::record(py, keys, values, *row)?), row)
             }
             Self::Columns { row, .. } => (None, row),
             Self::Objects { records, row } => {
@@ -275,9 +273,7 @@ pub fn records_of<'py>(block: &[u8], loads: &Bound<'py, PyAny>) -> PyResult<Boun
             Records::Columns(keys, values) => {
                 let records = ffi::empty_list(py)?;
                 for row in 0..keys.len() {
-                    let key = typed::get(py, &keys, row)?.unbind();
-                    let value = typed::get(py, &values, row)?.unbind();
-                    ffi::append(&records, &ffi::new_pair(py, key, value)?)?;
+                    ffi::append(&records, &typed::record(py, &keys, &values, row)?)?;
                 }
                 records.into_any()
             }

@@ -121,11 +121,13 @@ impl Source {
                 merge,
                 count_spilled,
             } => {
-                merge.next_row().map(|_| ())?;
+                let has_row = merge.has_row();
                 count(py, merge, count_spilled)?;
-                match merge.next_row()? {
-                    Some((table, row)) => table.columns(*row, most)?.map(|found| (found, row)),
-                    None => None,
+                if has_row? {
+                    let (table, row) = merge.current();
+                    table.columns(*row, most)?.map(|found| (found, row))
+                } else {
+                    None
                 }
             }
             _ => None,

@@ -326,6 +326,19 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
     object.ok_or_else(|| no_row(row))
 }
 
+/// A record of what is in `row` of a column of keys and of one of values.
+#[inline]
+pub fn record<'py>(
+    py: Python<'py>,
+    keys: &TypedColumn,
+    values: &TypedColumn,
+    row: usize,
+) -> Result<Bound<'py, PyAny>> {
+    let key = get(py, keys, row)?.unbind();
+    let value = get(py, values, row)?.unbind();
+    Ok(ffi::new_pair(py, key, value)?)
+}
+
 #[cold]
 fn no_row(row: usize) -> Error {
     Error::Usage(format!("row {row} of the table does not exist"))

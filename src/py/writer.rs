@@ -66,6 +66,11 @@ impl Buckets {
         Ok(())
     }
 
+    fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        let mut lists = self.lists.iter().flatten();
+        lists.try_for_each(|list| visit.call(list))
+    }
+
     fn take(&mut self, partition: u32) -> Option<Py<PyList>> {
         self.lists.get_mut(partition as usize)?.take()
     }
@@ -141,8 +146,8 @@ impl Columns {
         let rows = self.partitions.len();
         let appended = partitioner
             .partitions_of(py, keys, &mut self.partitions)
-            .and_then(|()| self.keys.append(keys))
-            .and_then(|()| self.values.append(values));
+            .and_then(|()| self.keys.append(keys, 0..keys.len()))
+            .and_then(|()| self.values.append(values, 0..values.len()));
         if appended.is_err() {
             self.truncate(rows);
         }
@@ -160,9 +165,7 @@ impl Columns {
     }
 
     fn record<'py>(&self, py: Python<'py>, row: usize) -> Result<Bound<'py, PyAny>> {
-        let key = typed::get(py, &self.keys, row)?.unbind();
-        let value = typed::get(py, &self.values, row)?.unbind();
-        Ok(ffi::new_pair(py, key, value)?)
+        typed::record(py, &self.keys, &self.values, row)
     }
 
     fn layout(&self) -> Result<Layout> {
@@ -194,8 +197,9 @@ enum Outgoing {
 struct Serializer {
     /// Makes bytes of a list of records.
     dumps: Py<PyAny>,
-    /// Makes blocks; `None` where pieces are what `dumps` makes.
-    encoder: Option<BlockEncoder>,
+    encoder: BlockEncoder,
+    /// Pieces are blocks; else they are what `dumps` makes, and no record is in columns.
+    makes_blocks: bool,
 }
 
 impl Serializer {
@@ -210,7 +214,6 @@ impl Serializer {
             Outgoing::Columns(columns, layout) => {
                 let rows = layout.rows(partition as usize);
                 let (keys, values) = (columns.keys.gather(rows)?, columns.values.gather(rows)?);
-                let encoder = encoder.get_or_insert_with(BlockEncoder::plain);
                 Ok(wire::frame_of_columns(py, encoder, &keys, &values)?.into_any())
             }
             Outgoing::Objects(buckets) => {
@@ -218,9 +221,9 @@ impl Serializer {
                     .take(partition)
                     .map(|records| records.into_bound(py));
                 let serialized = self.dumps.bind(py).call1((&records,))?;
-                let Some(encoder) = encoder else {
+                if !self.makes_blocks {
                     return Ok(serialized);
-                };
+                }
                 let rows = records.map_or(0, |records| records.len());
                 let bytes: &[u8] = serialized.extract().map_err(PyErr::from)?;
                 Ok(wire::frame_of_objects(py, encoder, rows, bytes)?.into_any())
@@ -324,7 +327,7 @@ impl State {
         let most_references = most_references(&records);
         while self.count < self.full {
             let most = (self.full - self.count).min(self.unseen);
-            let columns = if self.serializer.encoder.is_some() {
+            let columns = if self.serializer.makes_blocks {
                 next_columns(&records, most, &mut |_, _| true)?
             } else {
                 None
@@ -354,7 +357,7 @@ impl State {
     fn push(&mut self, record: &Bound<'_, PyAny>, most_references: isize) -> Result<()> {
         let pair = pair_of(record)?;
         let partition = self.partitioner.partition(pair.key)?;
-        if self.gathered.is_none() && self.serializer.encoder.is_some() {
+        if self.gathered.is_none() && self.serializer.makes_blocks {
             self.gathered = Columns::for_pair(pair).map(Gathered::Columns);
         }
         if let Some(Gathered::Columns(columns)) = &mut self.gathered {
@@ -454,7 +457,8 @@ impl ShuffleWriter {
                 },
                 serializer: Serializer {
                     dumps,
-                    encoder: makes_blocks.then(BlockEncoder::plain),
+                    encoder: BlockEncoder::plain(),
+                    makes_blocks,
                 },
                 gathered: None,
                 count: 0,
@@ -493,17 +497,13 @@ impl ShuffleWriter {
             visit.call(&state.partitioner.function)?;
             visit.call(&state.serializer.dumps)?;
             visit.call(&state.chunk)?;
-            let gathered = match &state.gathered {
-                Some(Gathered::Objects(buckets)) => Some(buckets),
-                _ => None,
-            };
-            let outgoing = match &state.outgoing {
-                Some(Outgoing::Objects(buckets)) => Some(buckets),
-                _ => None,
-            };
-            let buckets = gathered.into_iter().chain(outgoing);
-            let mut lists = buckets.flat_map(|buckets| buckets.lists.iter().flatten());
-            lists.try_for_each(|list| visit.call(list))
+            if let Some(Gathered::Objects(buckets)) = &state.gathered {
+                buckets.traverse(&visit)?;
+            }
+            if let Some(Outgoing::Objects(buckets)) = &state.outgoing {
+                buckets.traverse(&visit)?;
+            }
+            Ok(())
         });
         seen.unwrap_or(Ok(()))
     }

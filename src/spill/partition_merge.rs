@@ -16,7 +16,7 @@ use crate::metrics::Spilled;
 /// merged by a `PartitionMerge` of its own. Runs are read in the order in which they were
 /// written, and what stayed in memory last, so combiners meet in the order of the records.
 ///
-/// A call of [`next_row`](Self::next_row) that fails leaves the partition unread: the next call starts
+/// A call of [`has_row`](Self::has_row) that fails leaves the partition unread: the next call starts
 /// it again.
 pub struct PartitionMerge<T> {
     /// The runs, and the rows that were never written.
@@ -57,26 +57,17 @@ impl<T: Spillable> PartitionMerge<T> {
 
     /// The next record, or `None` when all were handed out.
     pub fn next_record(&mut self) -> Result<Option<T::Record>> {
-        let Some((table, row)) = self.next_row()? else {
+        if !self.has_row()? {
             return Ok(None);
-        };
+        }
+        let (table, row) = self.current();
         let record = table.take_record(*row)?;
         *row += 1;
         Ok(Some(record))
     }
 
-    /// The table with the next row, and that row's number, which the caller moves on; `None` when
-    /// all were handed out.
-    pub fn next_row(&mut self) -> Result<Option<(&mut T, &mut usize)>> {
-        Ok(if self.has_row()? {
-            Some(self.current())
-        } else {
-            None
-        })
-    }
-
     /// Whether there is a row left; reads the next partition where it has to.
-    fn has_row(&mut self) -> Result<bool> {
+    pub fn has_row(&mut self) -> Result<bool> {
         loop {
             if let Some(split) = &mut self.split {
                 let has_row = split.has_row();
@@ -98,7 +89,9 @@ impl<T: Spillable> PartitionMerge<T> {
         }
     }
 
-    fn current(&mut self) -> (&mut T, &mut usize) {
+    /// The table with the next row, and that row's number, which the caller moves on; to be called
+    /// after [`has_row`](Self::has_row).
+    pub fn current(&mut self) -> (&mut T, &mut usize) {
         match &mut self.split {
             Some(split) => split.current(),
             None => (&mut self.current, &mut self.row),
