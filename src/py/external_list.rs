@@ -33,7 +33,7 @@ pub const FIRST_BLOCK_WEIGHT: usize = 4 << 10;
 /// What a number weighs, or a reference.
 const LIGHT: usize = size_of::<usize>();
 
-/// What an object of any other type weighs at least: it may hold others that are not seen.
+/// What anything weighs at least that may hold others which are not looked at.
 const UNKNOWN: usize = 512;
 
 /// Most items of a value that are looked at, at all depths together.
@@ -104,8 +104,8 @@ fn weigh_items<'py>(
     looks: usize,
     item: impl Fn(usize) -> Option<Bound<'py, PyAny>>,
 ) -> usize {
-    if looks == 0 {
-        return LIGHT.saturating_mul(len.saturating_add(1));
+    if looks == 0 && len > 0 {
+        return LIGHT.saturating_mul(len).max(UNKNOWN);
     }
     let looked_at = len.clamp(1, at_once(looks));
     let step = len.div_ceil(looked_at).max(1);

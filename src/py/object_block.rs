@@ -44,12 +44,18 @@ impl<'py> RecordWriter<'py> {
         }
     }
 
-    /// Adds a record, and writes a block where that fills one.
+    /// What the records of a full block weigh, as far as is known.
+    pub fn full_weight(&self) -> usize {
+        self.full
+    }
+
+    /// Adds a record, and writes a block where that fills one; `combiner` has the weight that is given.
     #[inline]
     pub fn add(
         &mut self,
         key: Bound<'py, PyAny>,
         combiner: Bound<'py, PyAny>,
+        weight_of_combiner: usize,
         writer: &mut RunWriter<'_>,
     ) -> Result<()> {
         const WHAT: &str = "the records of a block";
@@ -59,7 +65,7 @@ impl<'py> RecordWriter<'py> {
         if self.combiners.len() == self.combiners.capacity() {
             try_grow(&mut self.combiners, 1, WHAT)?;
         }
-        let record = weight(&key).saturating_add(weight(&combiner));
+        let record = weight(&key).saturating_add(weight_of_combiner);
         self.weight = self.weight.saturating_add(record);
         self.keys.push(key);
         self.combiners.push(combiner);

@@ -6,7 +6,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
-use super::external_list::{self, ValueStore};
+use super::external_list::{self, FIRST_BLOCK_WEIGHT, ValueStore};
 use super::object_block::{self, RecordWriter};
 use super::{ffi, typed};
 use crate::aggregate::callback::{Callback, Functions};
@@ -29,12 +29,6 @@ const PREFETCH: usize = 12;
 
 /// Most items of a group that are written as one record, or as one value of a list of lists.
 pub const SLICE_ITEMS: usize = 4096;
-
-/// A slice of so few items is not made shorter, whatever they weigh.
-const FEW_ITEMS: usize = 16;
-
-/// Most that a slice of more items weighs.
-const SLICE_WEIGHT: usize = 64 << 10;
 
 /// How reading records came to a stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -309,9 +303,14 @@ impl ObjectTable {
         let key = self.map.keys().get(row)?.bind(py);
         let combiner = self.aggregate.combiners().get(row)?.bind(py);
         if self.grouping.is_some() {
-            return slices(combiner).try_for_each(|slice| records.add(key.clone(), slice?, writer));
+            let mut slices = Slices::of(combiner);
+            while let Some((slice, weight)) = slices.next(records.full_weight())? {
+                records.add(key.clone(), slice, weight, writer)?;
+            }
+            return Ok(());
         }
-        records.add(key.clone(), combiner.clone(), writer)
+        let weight = external_list::weight(combiner);
+        records.add(key.clone(), combiner.clone(), weight, writer)
     }
 
     /// The key and the combiner in `row`, which stay there.
@@ -352,25 +351,46 @@ fn push_key(
     })
 }
 
-/// The values of a group in slices that each fit well into a block.
-fn slices<'py>(group: &Bound<'py, PyAny>) -> impl Iterator<Item = PyResult<Bound<'py, PyAny>>> {
-    let list = group.cast_exact::<PyList>().ok();
-    let length = list.map_or(0, PyListMethods::len);
-    let items = if length <= FEW_ITEMS {
-        FEW_ITEMS
-    } else {
-        let fitting = length.saturating_mul(SLICE_WEIGHT) / external_list::weight(group).max(1);
-        fitting.clamp(FEW_ITEMS, SLICE_ITEMS)
-    };
-    let list = list.filter(|_| length > items).cloned();
-    let whole = list.is_none().then(|| Ok(group.clone()));
-    let parts = list.into_iter().flat_map(move |list| {
-        (0..length).step_by(items).map(move |start| {
-            let end = start.saturating_add(items);
-            ffi::slice(&list, start, end)
-        })
-    });
-    whole.into_iter().chain(parts)
+/// A group on its way to disk, in slices that each fit well into a block.
+struct Slices<'py> {
+    group: Bound<'py, PyAny>,
+    /// `None` at the end.
+    start: Option<usize>,
+}
+
+impl<'py> Slices<'py> {
+    fn of(group: &Bound<'py, PyAny>) -> Self {
+        Self {
+            group: group.clone(),
+            start: Some(0),
+        }
+    }
+
+    /// The next slice and its weight, which is not much more than `most` if it is more than one
+    /// value. What is no list is handed out whole.
+    fn next(&mut self, most: usize) -> Result<Option<(Bound<'py, PyAny>, usize)>> {
+        let Some(start) = self.start.take() else {
+            return Ok(None);
+        };
+        let Ok(list) = self.group.cast_exact::<PyList>() else {
+            return Ok(Some((self.group.clone(), external_list::weight(&self.group))));
+        };
+        let (mut end, mut weight) = (start, 0_usize);
+        while weight < most
+            && end - start < SLICE_ITEMS
+            && let Some(value) = ffi::item(list, end)
+        {
+            // Owned, since weighing may run code of the user's, which may change the list.
+            weight = weight.saturating_add(external_list::weight(&value.to_owned()));
+            end += 1;
+        }
+        if end < list.len() {
+            self.start = Some(end);
+        } else if start == 0 {
+            return Ok(Some((self.group.clone(), weight)));
+        }
+        Ok(Some((ffi::slice(list, start, end)?, weight)))
+    }
 }
 
 /// The key and the value of what [`unpack`] gave.
@@ -510,8 +530,9 @@ impl ObjectTable {
                         count: list.len()?,
                     });
                     let pending = ffi::empty_list(py)?;
-                    for slice in slices(list) {
-                        ffi::append(&pending, &slice?)?;
+                    let mut slices = Slices::of(list);
+                    while let Some((slice, _)) = slices.next(FIRST_BLOCK_WEIGHT)? {
+                        ffi::append(&pending, &slice)?;
                     }
                     combiners.replace(row, pending.into_any().unbind());
                 }

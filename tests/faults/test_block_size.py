@@ -10,9 +10,8 @@ from tests.faults.children import run
 
 # A spill has to hold the block that it writes, and a merge one block of each run.
 ROOM_MIB = 60
-# Of 375 MiB in all. Between two looks at memory come 25 MiB, and by where the limit falls between
-# them the peak of a group is from 50 to 160 MiB above it.
-SLACK_MIB = 160
+# Of 375 MiB in all.
+SLACK_MIB = 40
 COUNT = 1_500
 
 SHAPES = {
