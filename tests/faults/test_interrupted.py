@@ -81,7 +81,7 @@ def test_an_interrupt_at_any_time_leaves_a_usable_merger(local_dirs: list[Path])
         # Imports what reads functions. Python itself exits as if interrupted once an interrupt came
         # into a string that was run, as making a namedtuple does, even where it was caught.
         shuffle.ExternalMerger(shuffle.Aggregator(*functions), 1).mergeValues(
-            (n, 1) for n in range(2_000)
+            (n, 1) for n in range(5_000)
         )
         interrupted = 0
         for turn in range(60):
