@@ -373,7 +373,10 @@ impl<'py> Slices<'py> {
             return Ok(None);
         };
         let Ok(list) = self.group.cast_exact::<PyList>() else {
-            return Ok(Some((self.group.clone(), external_list::weight(&self.group))));
+            return Ok(Some((
+                self.group.clone(),
+                external_list::weight(&self.group),
+            )));
         };
         let (mut end, mut weight) = (start, 0_usize);
         while weight < most

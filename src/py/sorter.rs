@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -12,7 +13,7 @@ use super::external_list::{read_values, write_values};
 use super::ffi;
 use super::gil_cell::GilCell;
 use crate::error::{Error, Result};
-use crate::memory::{self, CheckInterval, SpillPolicy};
+use crate::memory::{self, CheckInterval, SpillPolicy, try_grow};
 use crate::sort::{NumberKeys, float_of_key, key_of_float, order_of_texts};
 use crate::spill::local_dirs::LocalDirs;
 use crate::spill::merge::LoserTree;
@@ -134,15 +135,16 @@ fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<V
                 numbers.push(number)?;
             }
             _ => {
-                let keys = ffi::empty_list(py)?;
+                let mut keys = memory::try_with_capacity(values.len(), KEYS)?;
                 for number in numbers.iter() {
-                    match kind {
-                        NumberKind::Int => keys.append(number)?,
-                        NumberKind::Float => keys.append(float_of_key(number))?,
-                    }
+                    keys.push(match kind {
+                        NumberKind::Int => number.into_bound_py_any(py)?,
+                        NumberKind::Float => float_of_key(number).into_bound_py_any(py)?,
+                    });
                 }
-                ffi::append(&keys, &key)?;
-                return sort_by_keys(values, ordering, &keys);
+                drop(numbers);
+                keys.push(key);
+                return sort_by_keys(values, ordering, keys);
             }
         }
     }
@@ -150,40 +152,54 @@ fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<V
 }
 
 /// The same by keys that are objects; `keys` are those of the first values.
-fn sort_by_keys(
-    values: &Bound<'_, PyList>,
+fn sort_by_keys<'py>(
+    values: &Bound<'py, PyList>,
     ordering: &SortOrder,
-    keys: &Bound<'_, PyList>,
+    mut keys: Vec<Bound<'py, PyAny>>,
 ) -> Result<Option<Vec<u32>>> {
     let py = values.py();
-    let mut are_texts = keys.iter().all(|key| is_text(&key));
+    let mut are_texts = keys.iter().all(is_text);
     for value in values.iter().skip(keys.len()) {
         if !are_texts && ordering.key.is_none() {
             break;
         }
         let key = ordering.key_of(&value)?;
         are_texts = are_texts && is_text(&key);
-        ffi::append(keys, &key)?;
+        try_grow(&mut keys, 1, KEYS)?;
+        keys.push(key);
     }
     if are_texts && let Ok(rows) = u32::try_from(keys.len()) {
         let text = |row: u32| {
-            let key = ffi::item(keys, row as usize);
-            key.and_then(ffi::one_byte_text).unwrap_or_default()
+            let key = keys.get(row as usize);
+            let text = key.and_then(|key| ffi::one_byte_text(key.as_borrowed()));
+            text.unwrap_or_default()
         };
         return order_of_texts(rows, text, ordering.reverse).map(Some);
     }
     let options = PyDict::new(py);
     options.set_item("reverse", ordering.reverse)?;
     if ordering.key.is_some() {
-        // A key function is called once for a value, and that was done. So list.sort gets
-        // `partial(next, keys)` for its key function: called with each value in the list's order,
-        // it gives the next key, and takes the value for next()'s default.
-        let partial = py.import("functools")?.getattr("partial")?;
-        let next = py.import("builtins")?.getattr("next")?;
-        options.set_item("key", partial.call1((next, keys.try_iter()?))?)?;
+        let keys = keys.into_iter().map(Bound::unbind).collect::<Vec<_>>();
+        let keys = Bound::new(py, Keys(GilCell::new(keys.into_iter())))?;
+        options.set_item("key", keys.getattr("next")?)?;
     }
     values.call_method("sort", (), Some(&options))?;
     Ok(None)
+}
+
+const KEYS: &str = "the keys of a sort";
+
+/// Keys that were made already. A key function is called once for a value, and that was done:
+/// `list.sort` asks for the key of each value in order, and then holds it alone.
+#[pyclass(frozen)]
+struct Keys(GilCell<std::vec::IntoIter<Py<PyAny>>>);
+
+#[pymethods]
+impl Keys {
+    fn next(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let key = self.0.see(value.py(), Iterator::next).flatten();
+        key.ok_or_else(|| PyRuntimeError::new_err("a sort asks for more keys than values"))
+    }
 }
 
 fn is_text(key: &Bound<'_, PyAny>) -> bool {
