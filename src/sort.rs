@@ -1,5 +1,6 @@
-//! Sorting by keys that are plain numbers or plain text: the order is found over numbers and bytes
-//! alone, and no Python code compares.
+//! Sorting by keys that are numbers, or a row of numbers each: no Python code compares.
+
+use std::cmp::Ordering;
 
 use crate::error::{Error, Result};
 use crate::memory::{try_grow, try_with_capacity};
@@ -57,52 +58,116 @@ impl NumberKeys {
     }
 }
 
-/// The rows `0..rows` in the order of their texts' bytes: stable in both directions, as
-/// [`NumberKeys::sort`].
-///
-/// What all texts start with is skipped, and the bytes behind it are compared as numbers first:
-/// only where those are equal, the texts themselves are looked at, which lie all over memory.
-pub fn order_of_texts<'a>(
-    rows: u32,
-    text: impl Fn(u32) -> &'a [u8],
-    reverse: bool,
-) -> Result<Vec<u32>> {
-    let mut common = text(0);
-    for row in 1..rows {
-        let alike = common.iter().zip(text(row)).take_while(|(a, b)| a == b);
-        common = common.get(..alike.count()).unwrap_or_default();
-        if common.is_empty() {
-            break;
-        }
-    }
-    let mut keys = try_with_capacity(rows as usize, WHAT)?;
-    keys.extend((0..rows).map(|row| (head(text(row).get(common.len()..)), row)));
-    keys.sort_unstable_by(|&(one, one_row), &(other, other_row)| {
-        let (low, low_row, high, high_row) = if reverse {
-            (other, other_row, one, one_row)
-        } else {
-            (one, one_row, other, other_row)
-        };
-        low.cmp(&high)
-            .then_with(|| text(low_row).cmp(text(high_row)))
-            .then(one_row.cmp(&other_row))
-    });
-    Ok(keys.into_iter().map(|(_, row)| row).collect())
+/// Runs of so few rows are sorted by comparing whole keys.
+const SHORT_RUN: usize = 16;
+
+/// Keys that are compared word by word: for each place in a key there is a number, whose order is
+/// that of the keys as long as all words before are equal.
+pub trait Words {
+    /// Where in a key.
+    type Place: Copy;
+
+    /// Where the keys start to differ, of which all words before `place` are equal; `None` where
+    /// none of them has a word left.
+    fn differ_at(&self, rows: &[(u64, u32)], place: Self::Place) -> Option<Self::Place>;
+
+    /// The word of a key at `place`.
+    fn word(&self, row: u32, place: Self::Place) -> u64;
+
+    /// Where keys go on that have this word at `place`.
+    fn after(&self, word: u64, place: Self::Place) -> Self::Place;
+
+    /// The order of two keys whose words before `place` are equal.
+    fn compare(&self, a: u32, b: u32, place: Self::Place) -> Ordering;
 }
 
-/// The first bytes of `text` as a number of the same order; a text that ends earlier is filled up
-/// with zeros.
-#[inline]
-fn head(text: Option<&[u8]>) -> u64 {
-    let text = text.unwrap_or_default();
-    if let Some(head) = text.first_chunk() {
-        return u64::from_be_bytes(*head);
+/// The rows `0..rows` in the order of their keys, which is looked for from `start` on: stable in
+/// both directions, as [`NumberKeys::sort`].
+///
+/// Keys lie all over memory, so each is looked at once for a word, not for every comparison.
+pub fn order_by_words<K: Words>(
+    rows: u32,
+    keys: &K,
+    start: K::Place,
+    reverse: bool,
+) -> Result<Vec<u32>> {
+    let directed = |order: Ordering| if reverse { order.reverse() } else { order };
+    let mut all = try_with_capacity(rows as usize, WHAT)?;
+    all.extend((0..rows).map(|row| (0, row)));
+    let mut runs = vec![(0..all.len(), start)];
+    while let Some((range, place)) = runs.pop() {
+        let first = range.start;
+        let Some(run) = all.get_mut(range) else {
+            continue;
+        };
+        if run.len() <= SHORT_RUN {
+            // A stable sort, of rows that are in order.
+            run.sort_by(|&(_, a), &(_, b)| directed(keys.compare(a, b, place)));
+            continue;
+        }
+        let Some(place) = keys.differ_at(run, place) else {
+            continue;
+        };
+        for (word, row) in &mut *run {
+            *word = keys.word(*row, place);
+        }
+        // The row is part of what is compared, so an unstable (in-place) sort is stable here.
+        if reverse {
+            run.sort_unstable_by_key(|&(word, row)| (std::cmp::Reverse(word), row));
+        } else {
+            run.sort_unstable();
+        }
+        let mut at = first;
+        for equal in run.chunk_by(|(a, _), (b, _)| a == b) {
+            if let [(word, _), _, ..] = equal {
+                try_grow(&mut runs, 1, WHAT)?;
+                runs.push((at..at + equal.len(), keys.after(*word, place)));
+            }
+            at += equal.len();
+        }
     }
-    let mut head = [0; size_of::<u64>()];
-    for (to, from) in head.iter_mut().zip(text) {
-        *to = *from;
+    Ok(all.into_iter().map(|(_, row)| row).collect())
+}
+
+/// A part of a text as a word.
+pub mod text {
+    /// Bytes of a text in a word; the last byte of it says how many there are.
+    pub const BYTES: usize = size_of::<u64>() - 1;
+    /// As many characters, where one may be of more than a byte.
+    pub const WIDE: usize = 2;
+
+    /// The word of the first bytes of `rest`.
+    #[inline]
+    pub fn word(rest: &[u8]) -> u64 {
+        let mut word = [0; BYTES + 1];
+        for (to, from) in word.iter_mut().zip(rest.iter().take(BYTES)) {
+            *to = *from;
+        }
+        u64::from_be_bytes(word) | length(rest.len(), BYTES)
     }
-    u64::from_be_bytes(head)
+
+    /// The word of the first code points of `rest`.
+    #[inline]
+    pub fn wide_word(mut rest: impl Iterator<Item = u32>) -> u64 {
+        let (mut word, mut taken) = (0, 0);
+        for at in 0..WIDE {
+            let char = rest.next();
+            taken += usize::from(char.is_some());
+            // 24 bits each, above those of the length.
+            word |= u64::from(char.unwrap_or_default()) << (40 - 24 * at);
+        }
+        word | length(taken + usize::from(rest.next().is_some()), WIDE)
+    }
+
+    /// One more than fit means that the text goes on.
+    fn length(length: usize, most: usize) -> u64 {
+        crate::memory::as_u64(length.min(most + 1))
+    }
+
+    /// Whether a text of which a word has so many characters goes on behind that `word`.
+    pub fn goes_on(word: u64, most: usize) -> bool {
+        word & 0xFF > length(most, most)
+    }
 }
 
 /// A number whose order among its kind is the float's, with both zeros equal; `None` for nan,
@@ -132,23 +197,59 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Pairs of texts.
+    struct Pairs(Vec<[Vec<u8>; 2]>);
+
+    impl Pairs {
+        fn rest(&self, row: u32, (field, offset): (usize, usize)) -> &[u8] {
+            self.0[row as usize]
+                .get(field)
+                .map_or(&[], |text| &text[offset..])
+        }
+    }
+
+    impl Words for Pairs {
+        type Place = (usize, usize);
+
+        fn differ_at(&self, _: &[(u64, u32)], place: (usize, usize)) -> Option<(usize, usize)> {
+            (place.0 < 2).then_some(place)
+        }
+
+        fn word(&self, row: u32, place: (usize, usize)) -> u64 {
+            text::word(self.rest(row, place))
+        }
+
+        fn after(&self, word: u64, (field, offset): (usize, usize)) -> (usize, usize) {
+            if text::goes_on(word, text::BYTES) {
+                (field, offset + text::BYTES)
+            } else {
+                (field + 1, 0)
+            }
+        }
+
+        fn compare(&self, a: u32, b: u32, place: (usize, usize)) -> Ordering {
+            let after = (place.0 + 1, 0);
+            (self.rest(a, place).cmp(self.rest(b, place)))
+                .then_with(|| self.rest(a, after).cmp(self.rest(b, after)))
+        }
+    }
+
     proptest! {
         #[test]
-        fn texts_sort_as_slices_do(
-            start in prop::collection::vec(0..3_u8, 0..9),
-            ends in prop::collection::vec(prop::collection::vec(0..3_u8, 0..12), 0..40),
+        fn words_sort_as_texts_do(
+            starts in prop::collection::vec(prop::collection::vec(0..2_u8, 0..18), 1..4),
+            ends in prop::collection::vec((any::<prop::sample::Index>(), prop::collection::vec(0..2_u8, 0..10)), 0..150),
             reverse in any::<bool>(),
         ) {
-            let texts: Vec<Vec<u8>> = ends.iter().map(|end| [&start[..], &end[..]].concat()).collect();
-            let rows = u32::try_from(texts.len()).unwrap();
-            let text = |row: u32| texts.get(row as usize).map_or(&[][..], Vec::as_slice);
-            let mut wanted: Vec<u32> = (0..rows).collect();
-            if reverse {
-                wanted.sort_by(|a, b| text(*b).cmp(text(*a)));
-            } else {
-                wanted.sort_by(|a, b| text(*a).cmp(text(*b)));
-            }
-            prop_assert_eq!(order_of_texts(rows, text, reverse).unwrap(), wanted);
+            let pairs = ends.into_iter().map(|(start, end)| [start.get(&starts).clone(), end]);
+            let pairs = Pairs(pairs.collect());
+            let mut wanted: Vec<u32> = (0..u32::try_from(pairs.0.len()).unwrap()).collect();
+            wanted.sort_by(|a, b| {
+                let order = pairs.0[*a as usize].cmp(&pairs.0[*b as usize]);
+                if reverse { order.reverse() } else { order }
+            });
+            let rows = u32::try_from(wanted.len()).unwrap();
+            prop_assert_eq!(order_by_words(rows, &pairs, (0, 0), reverse).unwrap(), wanted);
         }
     }
 

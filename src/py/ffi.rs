@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::ffi;
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// The next item of an iterator, or `None` at its end.
 #[inline]
@@ -253,6 +253,30 @@ pub fn item<'a, 'py>(list: &'a Bound<'py, PyList>, row: usize) -> Option<Borrowe
     }
 }
 
+/// Item `at` of an exact tuple.
+#[inline]
+pub fn tuple_item<'a, 'py>(
+    tuple: Borrowed<'a, 'py, PyAny>,
+    at: usize,
+) -> Option<Borrowed<'a, 'py, PyAny>> {
+    if at >= tuple.cast_exact::<PyTuple>().ok()?.len() {
+        return None;
+    }
+    // SAFETY: it is a tuple with that item, which it holds as long as it is there itself.
+    unsafe {
+        let item = ffi::PyTuple_GET_ITEM(tuple.as_ptr(), at.cast_signed());
+        Some(Borrowed::from_ptr(tuple.py(), item))
+    }
+}
+
+/// The bytes of an exact `bytes`.
+#[inline]
+pub fn bytes<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
+    let bytes: *const [u8] = object.cast_exact::<PyBytes>().ok()?.as_bytes();
+    // SAFETY: they do not change, and are there as long as the reference that `object` borrows.
+    unsafe { Some(&*bytes) }
+}
+
 /// Asks memory for the first two items of a tuple, which are needed soon.
 #[inline]
 pub fn prefetch_items(object: Borrowed<'_, '_, PyAny>) {
@@ -423,6 +447,17 @@ impl Text<'_> {
             Self::Two(chars) => chars.len(),
             Self::Four(chars) => chars.len(),
         }
+    }
+
+    /// The code points from place `from` on.
+    #[inline]
+    pub fn chars(&self, from: usize) -> impl Iterator<Item = u32> + '_ {
+        let char = |at: usize| match self {
+            Self::Ascii(chars) | Self::One(chars) => chars.get(at).map(|&char| u32::from(char)),
+            Self::Two(chars) => chars.get(at).map(|&char| u32::from(char)),
+            Self::Four(chars) => chars.get(at).copied(),
+        };
+        (from..).map_while(char)
     }
 }
 

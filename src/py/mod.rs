@@ -19,6 +19,7 @@ pub mod partitioner;
 pub mod plan;
 pub mod records;
 pub mod serializer;
+pub mod sort_keys;
 pub mod sorter;
 pub mod table;
 pub mod typed;

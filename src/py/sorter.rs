@@ -12,9 +12,10 @@ use super::errors::of_iterator;
 use super::external_list::{read_values, write_values};
 use super::ffi;
 use super::gil_cell::GilCell;
+use super::sort_keys::{self, KeyShape};
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy, try_grow};
-use crate::sort::{NumberKeys, float_of_key, key_of_float, order_of_texts};
+use crate::sort::{NumberKeys, float_of_key, key_of_float};
 use crate::spill::local_dirs::LocalDirs;
 use crate::spill::merge::LoserTree;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
@@ -121,8 +122,8 @@ fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
 /// The rows of a list, which only we have, in the order of `list.sort`; `None` where the list has
 /// been sorted instead.
 ///
-/// The key function is called once for each value, in order. Keys that are all `int`, all `float`
-/// or all `str` of a byte a character are sorted here; others are left to `list.sort`.
+/// The key function is called once for each value, in order. Keys that are all of one plain kind
+/// are sorted here; others are left to `list.sort`.
 fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<Vec<u32>>> {
     let py = values.py();
     let mut numbers = NumberKeys::default();
@@ -158,23 +159,25 @@ fn sort_by_keys<'py>(
     mut keys: Vec<Bound<'py, PyAny>>,
 ) -> Result<Option<Vec<u32>>> {
     let py = values.py();
-    let mut are_texts = keys.iter().all(is_text);
+    let mut shape = keys.first().and_then(|key| KeyShape::of(key.as_borrowed()));
+    let mut stays = |key: &Bound<'_, PyAny>| {
+        if !(shape.as_mut()).is_some_and(|shape| shape.holds(key.as_borrowed())) {
+            shape = None;
+        }
+        shape.is_some()
+    };
+    let mut is_plain = keys.iter().all(&mut stays);
     for value in values.iter().skip(keys.len()) {
-        if !are_texts && ordering.key.is_none() {
+        if !is_plain && ordering.key.is_none() {
             break;
         }
         let key = ordering.key_of(&value)?;
-        are_texts = are_texts && is_text(&key);
+        is_plain = stays(&key);
         try_grow(&mut keys, 1, KEYS)?;
         keys.push(key);
     }
-    if are_texts && let Ok(rows) = u32::try_from(keys.len()) {
-        let text = |row: u32| {
-            let key = keys.get(row as usize);
-            let text = key.and_then(|key| ffi::one_byte_text(key.as_borrowed()));
-            text.unwrap_or_default()
-        };
-        return order_of_texts(rows, text, ordering.reverse).map(Some);
+    if let Some(shape) = shape.filter(|_| u32::try_from(keys.len()).is_ok()) {
+        return sort_keys::order_of(&keys, &shape, ordering.reverse).map(Some);
     }
     let options = PyDict::new(py);
     options.set_item("reverse", ordering.reverse)?;
@@ -200,10 +203,6 @@ impl Keys {
         let key = self.0.see(value.py(), Iterator::next).flatten();
         key.ok_or_else(|| PyRuntimeError::new_err("a sort asks for more keys than values"))
     }
-}
-
-fn is_text(key: &Bound<'_, PyAny>) -> bool {
-    ffi::one_byte_text(key.as_borrowed()).is_some()
 }
 
 /// The state of a sort that reads its input.
