@@ -7,7 +7,21 @@ nor numpy: every PySpark worker pays for this import.
 
 from ferroshuffle._core import CorruptBlockError, __version__
 
-__all__ = ["CorruptBlockError", "__version__", "install", "is_installed", "uninstall"]
+# Type checkers take it for true; importing it from `typing` would be most of this import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    from ferroshuffle.spark.explain import Explanation
+
+__all__ = [
+    "CorruptBlockError",
+    "__version__",
+    "explain",
+    "install",
+    "is_installed",
+    "uninstall",
+]
 
 
 def install() -> None:
@@ -63,3 +77,42 @@ def is_installed() -> bool:
     from ferroshuffle.spark import install as switch
 
     return switch.is_installed()
+
+
+def explain(rdd: "Any") -> "Explanation":
+    """
+    Tell of the shuffles that an RDD needs, without running a job.
+
+    There is a line for each shuffle by key that was asked for since `install`, those first that run
+    first: which operation it is, where it was called, and what is computed over columns in its
+    place; or why the functions are called for each record. Whether the records have types that
+    columns take shows when they come.
+
+    Parameters
+    ----------
+    rdd : pyspark.RDD
+        Shuffles behind a checkpoint are left out.
+
+    Returns
+    -------
+    Explanation
+        Printed, it is a table, as HTML in a notebook; `to_dict` gives the same as dicts and lists.
+
+    Raises
+    ------
+    TypeError
+        If `rdd` is no RDD.
+
+    Notes
+    -----
+    What ``print(ferroshuffle.explain(rdd))`` shows::
+
+        operation    partitions  computed over columns                          call site
+        -----------  ----------  ---------------------------------------------  ---------
+        reduceByKey  8           sum of value                                   app.py:12
+        groupByKey   8           list of value                                  app.py:15
+        partitionBy  8           no: records are moved and not merged           app.py:19
+    """
+    from ferroshuffle.spark.explain import explain
+
+    return explain(rdd)

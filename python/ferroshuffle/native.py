@@ -48,6 +48,64 @@ def plan(aggregator: Any) -> Plan | None:
         return None
 
 
+def describe(aggregator: Any) -> tuple[str | None, str | None]:
+    """Return in words what is computed for an `Aggregator`, or else why its functions are called.
+
+    Examples
+    --------
+    >>> from ferroshuffle.shuffle import Aggregator
+    >>> add = lambda a, b: (a[0] + b[0], a[1] + b[1])
+    >>> describe(Aggregator(lambda v: (v, 1), lambda c, v: (c[0] + v, c[1] + 1), add))
+    ('(sum of value, count)', None)
+    >>> describe(Aggregator(lambda v: v, print, add))
+    (None, '`mergeValue` calls `print`, which is not recognised')
+    """
+    try:
+        combiner, *_ = _lowered(aggregator)
+    except NotRecognized as refused:
+        return None, str(refused)
+    except _NoNativeForm as refused:
+        return None, f"{refused}, which has no native form"
+    return _in_words(combiner), None
+
+
+def _in_words(combiner: Any) -> str:
+    if combiner[0] == "fields":
+        fields = [_in_words(field) for field in combiner[1]]
+        return f"({', '.join(fields)}{',' * (len(fields) == 1)})"
+    _, create, _, merge_value, _ = combiner
+    kind, *step = merge_value
+    if kind == "keep":
+        return f"first {_operand(create)}"
+    if kind == "take":
+        return f"last {_operand(step[0])}"
+    if kind == "extend":
+        operand = step[0]
+        if operand[0] == "list" and len(operand[1]) == 1:
+            return f"list of {_operand(operand[1][0])}"
+        return f"list, longer by {_operand(operand)}"
+    if kind == "add" and step[0] == ("constant", 1):
+        return "count"
+    if kind in {"add", "add in front"}:
+        return f"sum of {_operand(step[0])}{', in front' * (kind != 'add')}"
+    path, comparison, compared, keeps, value = step
+    if not path and compared == value:
+        is_most = (comparison in {">", ">="}) == keeps
+        return f"{'max' if is_most else 'min'} of {_operand(value)}"
+    combiner = "combiner" + "".join(f"[{at}]" for at in path)
+    unless = "unless" if keeps else "if"
+    return f"newest {_operand(value)} {unless} {combiner} {comparison} {_operand(compared)}"
+
+
+def _operand(operand: tuple[str, Any]) -> str:
+    kind, what = operand
+    if kind == "value":
+        return "value" + "".join(f"[{at}]" for at in what)
+    if kind == "list":
+        return f"[{', '.join(map(_operand, what))}]"
+    return repr(what)
+
+
 class _NoNativeForm(Exception):
     """The aggregate is one, but not of those that the engine computes."""
 
@@ -112,13 +170,13 @@ class _Lowering:
                 path = _path(COMBINER, operands[0], None)
                 compared = self.operand(operands[1])
                 return "choose", path, operator, compared, step.keeps, self.operand(step.value)
-        raise _NoNativeForm
+        raise _NoNativeForm("a combiner is computed from what it was")
 
     def _fold(self, step: Fold) -> tuple[Any, ...]:
         if step.operator == "+":
             return "add in front" if step.is_swapped else "add", self.operand(step.value)
         if step.is_swapped or step.operator not in {"append", "extend"}:
-            raise _NoNativeForm
+            raise _NoNativeForm(f"values are merged by `{step.operator}`")
         operand = self.operand(step.value)
         return "extend", ("list", [operand]) if step.operator == "append" else operand
 
@@ -128,13 +186,13 @@ def _path(root: Argument, expression: Expression, sizes: list[Size] | None) -> P
     if expression == root:
         return []
     if not isinstance(expression, Item) or not isinstance(expression.index, Constant):
-        raise _NoNativeForm
+        raise _NoNativeForm("something is computed from a value")
     index = expression.index.value
     path = _path(root, expression.of, sizes)
     if type(index) is not int or index < 0:
-        raise _NoNativeForm
+        raise _NoNativeForm("something is computed from a value")
     if expression.unpacked is not None:
         if sizes is None:
-            raise _NoNativeForm
+            raise _NoNativeForm("a combiner is unpacked")
         sizes.append((path, expression.unpacked))
     return [*path, index]

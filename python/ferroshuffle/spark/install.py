@@ -4,7 +4,8 @@ Switch PySpark in this process to ferroshuffle, and back.
 PySpark finds its shuffle classes as globals of a few of its modules. We put ours in their place,
 and leave the modules themselves where they are: a module of ours under the name
 ``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there. The other
-thing that we replace is ``RDD.partitionBy``, which all key-value operations shuffle with.
+thing that we replace is ``RDD.partitionBy``, which all key-value operations shuffle with; and a few
+methods do what they did, and note for `ferroshuffle.explain` what their result comes from.
 
 The functions that PySpark ships to its workers travel by value and our classes by reference, so a
 worker imports ferroshuffle by itself and nothing is patched there.
@@ -15,11 +16,12 @@ from __future__ import annotations
 import importlib
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ferroshuffle import __version__
+from ferroshuffle.spark.lineage import noting
 from ferroshuffle.spark.rdd import partition_by
 from ferroshuffle.spark.versions import warn_if_untried
 
@@ -60,20 +62,34 @@ def install() -> None:
         ours = {name: getattr(shuffle, name) for name in stock}
         pickler = pyspark.cloudpickle.CloudPickler
         reducer = pickler.reducer_override
-        rdd = pyspark.RDD
-        stock_partition_by = rdd.partitionBy
-        our_partition_by = partition_by(stock_partition_by)
+        methods = list(_methods(pyspark))
 
         def undo() -> None:
             _rebind(ours, stock)
             pickler.reducer_override = reducer
-            if rdd.partitionBy is our_partition_by:
-                rdd.partitionBy = stock_partition_by
+            for owner, name, theirs, ours_now in methods:
+                if getattr(owner, name) is ours_now:
+                    setattr(owner, name, theirs)
 
         _undo = undo
         _rebind(stock, ours)
         pickler.reducer_override = _with_remedy(reducer)
-        rdd.partitionBy = our_partition_by
+        for owner, name, _, ours_now in methods:
+            setattr(owner, name, ours_now)
+
+
+def _methods(pyspark: Any) -> Iterator[tuple[type, str, Any, Any]]:
+    """Yield the methods that we replace: whose they are, their names, stock's and ours."""
+    theirs = pyspark.RDD.partitionBy
+    yield pyspark.RDD, "partitionBy", theirs, partition_by(theirs)
+    # What makes an RDD in the JVM, and so leaves `explain` nothing to follow.
+    for owner, names in (
+        (pyspark.RDD, ("union", "cartesian", "zip", "coalesce")),
+        (pyspark.SparkContext, ("union",)),
+    ):
+        for name in names:
+            theirs = getattr(owner, name)
+            yield owner, name, theirs, noting(theirs)
 
 
 def uninstall() -> None:

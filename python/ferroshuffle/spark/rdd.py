@@ -71,6 +71,7 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
     from pyspark import serializers
 
     from ferroshuffle.serializers import BlockSerializer
+    from ferroshuffle.spark.lineage import note_shuffle
 
     spark: Any = importlib.import_module("pyspark.rdd")
     # The one that PySpark itself takes, whatever has been put in its place since.
@@ -105,13 +106,15 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
         map_side = self.mapPartitionsWithIndex(output, preservesPartitioning=True)
         map_side._bypass_serializer = True  # its items are bytes already
         jvm = context._jvm
-        with _call_site(context):
+        site = _call_site(context)
+        with site:
             pairs = jvm.PairwiseRDD(map_side._jrdd.rdd()).asJavaPairRDD()
             jvm_partitioner = jvm.PythonPartitioner(partitions, id(partitionFunc))
         shuffled = jvm.PythonRDD.valueOfPair(pairs.partitionBy(jvm_partitioner))
         deserializer = BlockSerializer(serializer) if makes_blocks else batched(serializer)
         reduce_side: Any = spark.RDD(shuffled, context, deserializer)
         reduce_side.partitioner = partitioner
+        note_shuffle(reduce_side, self, site._call_site, partitions)
         return reduce_side
 
     return partitionBy

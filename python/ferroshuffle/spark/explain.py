@@ -1,0 +1,116 @@
+"""What is known of the shuffles that an RDD needs, before any of them has run."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from ferroshuffle.native import describe
+from ferroshuffle.settings import is_enabled
+from ferroshuffle.spark.lineage import Shuffle, shuffles_of
+
+
+@dataclass(frozen=True)
+class ExplainedShuffle:
+    """One shuffle of an `Explanation`."""
+
+    #: The method that was called, such as ``reduceByKey``.
+    operation: str
+    #: Where that was, as ``file:line``.
+    call_site: str
+    #: Number of partitions that it makes.
+    partitions: int
+    #: What is computed over columns, such as ``sum of value``; None where `reason` says why not.
+    aggregate: str | None
+    #: Why the functions are called, or there is nothing to compute; None where that is not so.
+    reason: str | None
+
+
+class Explanation:
+    """The shuffles of an RDD, those first that run first; what `ferroshuffle.explain` returns."""
+
+    _HEADINGS = ("operation", "partitions", "computed over columns", "call site")
+
+    def __init__(self, shuffles: Sequence[ExplainedShuffle]):
+        self.shuffles = tuple(shuffles)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the same in dicts, lists, texts and numbers."""
+        return {"shuffles": [asdict(shuffle) for shuffle in self.shuffles]}
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        return [
+            (
+                each.operation,
+                str(each.partitions),
+                each.aggregate or f"no: {each.reason}",
+                each.call_site,
+            )
+            for each in self.shuffles
+        ]
+
+    def __repr__(self) -> str:
+        if not self.shuffles:
+            return _NONE
+        rows = [self._HEADINGS, *self._rows()]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        rows.insert(1, tuple("-" * width for width in widths))
+        lines = (zip(row, widths, strict=True) for row in rows)
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines
+        )
+
+    def _repr_html_(self) -> str:
+        if not self.shuffles:
+            return f"<p>{html.escape(_NONE)}</p>"
+        head, *body = (
+            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+            for tag, rows in (("th", [self._HEADINGS]), ("td", self._rows()))
+            for row in rows
+        )
+        lines = "".join(f"<tr>{row}</tr>" for row in body)
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+_NONE = "no shuffle by key was asked for since ferroshuffle.install() or the last checkpoint"
+
+
+def explain(rdd: Any) -> Explanation:
+    """Tell of the shuffles of `rdd`; see `ferroshuffle.explain`."""
+    from pyspark import RDD
+
+    if not isinstance(rdd, RDD):
+        raise TypeError(f"explain() is about an RDD, not about {type(rdd).__name__!r}")
+    return Explanation([_explained(shuffle) for shuffle in _in_order(shuffles_of(rdd))])
+
+
+def _in_order(last: Sequence[Shuffle]) -> list[Shuffle]:
+    """Return shuffles and all that they need, each once, and behind those that it needs."""
+    done: dict[int, Shuffle] = {}
+    # Not by recursion: a loop of a program makes thousands of them, one from the other.
+    stack = [(shuffle, False) for shuffle in reversed(last)]
+    while stack:
+        shuffle, has_parents = stack.pop()
+        if id(shuffle) in done:
+            continue
+        if has_parents:
+            done[id(shuffle)] = shuffle
+        else:
+            stack.append((shuffle, True))
+            stack.extend((parent, False) for parent in reversed(shuffle.parents))
+    return list(done.values())
+
+
+def _explained(shuffle: Shuffle) -> ExplainedShuffle:
+    aggregate, reason = None, None
+    if not is_enabled():
+        reason = "spark.ferroshuffle.enabled is false"
+    elif shuffle.aggregator is None:
+        reason = "records are moved and not merged"
+    else:
+        aggregate, reason = describe(shuffle.aggregator)
+    return ExplainedShuffle(
+        shuffle.operation, shuffle.call_site, shuffle.partitions, aggregate, reason
+    )

@@ -1,0 +1,104 @@
+"""Which shuffles an RDD comes from, which PySpark's own objects do not tell.
+
+Of an RDD that was shuffled PySpark has no more than the JVM's object, and so it is with what
+`union` and its like make of several. So we note on these what `explain` needs: not the RDDs before,
+which hold whatever their functions refer to, but only the shuffles.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from types import FunctionType
+from typing import Any
+
+from ferroshuffle.shuffle import Aggregator
+
+_NOTE = "_ferroshuffle_shuffles"
+
+# From the function of an RDD over what PySpark wraps it in to an aggregator.
+_MOST_DEPTH = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Shuffle:
+    """One that was asked for."""
+
+    operation: str
+    call_site: str
+    partitions: int
+    #: What merges the records on their way; None where nothing does.
+    aggregator: Aggregator[Any, Any] | None
+    #: The shuffles that the records come from.
+    parents: tuple[Shuffle, ...]
+
+
+def shuffles_of(rdd: Any) -> tuple[Shuffle, ...]:
+    """Return the last shuffles that an RDD comes from, as far as the last checkpoint."""
+    while rdd is not None:
+        if rdd.is_checkpointed and rdd.isCheckpointed():
+            break
+        noted: tuple[Shuffle, ...] | None = getattr(rdd, _NOTE, None)
+        if noted is not None:
+            return noted
+        rdd = getattr(rdd, "prev", None)
+    return ()
+
+
+def note_shuffle(shuffled: Any, map_side: Any, call_site: str, partitions: int) -> None:
+    """Note on `shuffled` that it comes from `map_side`, for which PySpark has that call site."""
+    operation, _, place = call_site.partition(" at ")
+    aggregator = _aggregator_of(getattr(map_side, "func", None))
+    shuffle = Shuffle(operation, place, partitions, aggregator, shuffles_of(map_side))
+    setattr(shuffled, _NOTE, (shuffle,))
+
+
+def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a method that makes one RDD of others, and notes what it comes from."""
+
+    @functools.wraps(method)
+    def note_parents(self: Any, *args: Any, **kwargs: Any) -> Any:
+        made = method(self, *args, **kwargs)
+        from_all = [each for each in _rdds((self, *args, *kwargs.values())) if each is not made]
+        shuffles = dict.fromkeys(each for rdd in from_all for each in shuffles_of(rdd))
+        if shuffles and not hasattr(made, "prev"):
+            setattr(made, _NOTE, tuple(shuffles))
+        return made
+
+    return note_parents
+
+
+def _rdds(arguments: Iterable[Any]) -> Iterator[Any]:
+    for each in arguments:
+        if isinstance(each, (list, tuple)):
+            yield from _rdds(each)
+        elif hasattr(each, "is_checkpointed"):
+            yield each
+
+
+def _aggregator_of(function: object) -> Aggregator[Any, Any] | None:
+    """Return the aggregator that the last step of an RDD's functions merges values by."""
+    held, depth = [function], 0
+    while held and depth < _MOST_DEPTH:
+        for each in held:
+            # The other side of a shuffle has one too, and merges combiners.
+            if isinstance(each, FunctionType) and "mergeValues" in each.__code__.co_names:
+                for cell in _referred_to(each):
+                    if isinstance(cell, Aggregator):
+                        return cell
+        held = [cell for each in held for cell in _referred_to(each)]
+        depth += 1
+    return None
+
+
+def _referred_to(function: object) -> Iterator[object]:
+    if not isinstance(function, FunctionType):
+        return
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        # What the functions before refer to is of an earlier step.
+        if name != "prev_func":
+            try:
+                yield cell.cell_contents
+            except ValueError:  # nothing is in it
+                continue
