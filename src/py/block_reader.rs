@@ -29,19 +29,10 @@ enum Frame {
 }
 
 impl Frame {
-    fn of(py: Python<'_>, records: Records<'_>) -> Result<Self> {
-        Ok(match records {
-            Records::Columns(keys, values) => Self::Columns {
-                keys,
-                values,
-                row: 0,
-            },
-            Records::Objects(records) => {
-                let list = py.get_type::<PyList>().call1((records,))?;
-                let records = list.cast_into::<PyList>().map_err(PyErr::from)?.unbind();
-                Self::Objects { records, row: 0 }
-            }
-        })
+    fn of_objects(records: Bound<'_, PyAny>) -> PyResult<Self> {
+        let list = records.py().get_type::<PyList>().call1((records,))?;
+        let records = list.cast_into::<PyList>()?.unbind();
+        Ok(Self::Objects { records, row: 0 })
     }
 
     fn next<'py>(&mut self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
@@ -119,12 +110,22 @@ impl State {
         let (frame, loads) = (frame.bind(py), self.loads.bind(py));
         let number = self.frames;
         let place = move || place(number);
-        let records = match wire::block_in(frame.as_bytes(), &place)? {
-            Some(block) => wire::decode(block, loads, &place)?,
+        let block = wire::block_in(frame.as_bytes(), &place)?;
+        let records = block.map(|block| wire::decode(py, block, &place));
+        let frame = match records.transpose()? {
+            Some(Records::Columns(keys, values)) => Frame::Columns {
+                keys,
+                values,
+                row: 0,
+            },
+            Some(Records::Serialized(block)) => {
+                self.unread = None; // before its records are there too
+                Frame::of_objects(wire::objects_of(block, loads)?)?
+            }
             // What PySpark itself has written for this serializer.
-            None => Records::Objects(loads.call1((frame,))?),
+            None => Frame::of_objects(loads.call1((frame,))?)?,
         };
-        self.frame = Some(Frame::of(py, records)?);
+        self.frame = Some(frame);
         self.unread = None;
         self.frames += 1;
         Ok(true)
@@ -267,16 +268,14 @@ fn busy() -> PyErr {
 #[pyfunction]
 pub fn records_of<'py>(block: &[u8], loads: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
     let py = loads.py();
-    Ok(
-        match wire::decode(block, loads, &|| "of shuffled records".to_owned())? {
-            Records::Objects(records) => records,
-            Records::Columns(keys, values) => {
-                let records = ffi::empty_list(py)?;
-                for row in 0..keys.len() {
-                    ffi::append(&records, &typed::record(py, &keys, &values, row)?)?;
-                }
-                records.into_any()
+    match wire::decode(py, block, &|| "of shuffled records".to_owned())? {
+        Records::Serialized(block) => wire::objects_of(block, loads),
+        Records::Columns(keys, values) => {
+            let records = ffi::empty_list(py)?;
+            for row in 0..keys.len() {
+                ffi::append(&records, &typed::record(py, &keys, &values, row)?)?;
             }
-        },
-    )
+            Ok(records.into_any())
+        }
+    }
 }

@@ -4,8 +4,6 @@
 //! that whoever reads frames in PySpark's way gets the block's list of records.
 //! [`BlockReader`](super::block_reader::BlockReader) takes the block out of it instead.
 
-use std::io::Write as _;
-
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 
@@ -13,7 +11,7 @@ use super::ffi;
 use crate::column::codec::{self, Columns};
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
-use crate::spill::block::{self, BlockEncoder, ColumnKind};
+use crate::spill::block::{self, Block, ColumnKind, PlainBlock};
 
 /// Protocol 3, the function, and the opcode of bytes, which the length in 32 bits follows.
 const BEFORE: &[u8] = b"\x80\x03cferroshuffle.serializers\n_records\nB";
@@ -24,54 +22,54 @@ const AFTER: &[u8] = b"\x85R.";
 const LENGTH: usize = size_of::<u32>();
 
 /// What a block on the wire holds.
-pub enum Records<'py> {
+pub enum Records {
     /// A column of keys and one of values.
     Columns(TypedColumn, TypedColumn),
-    /// A list of any records.
-    Objects(Bound<'py, PyAny>),
+    /// A block of one column, of which [`objects_of`] makes a list of any records.
+    Serialized(Block),
 }
 
 /// A frame of records that are typed.
 pub fn frame_of_columns<'py>(
     py: Python<'py>,
-    encoder: &mut BlockEncoder,
     keys: &TypedColumn,
     values: &TypedColumn,
 ) -> Result<Bound<'py, PyBytes>> {
     let mut columns = Columns::new();
     codec::encode(keys, &mut columns)?;
     codec::encode(values, &mut columns)?;
-    frame(py, encoder, keys.len(), &columns)
+    frame(py, keys.len(), &columns)
 }
 
 /// A frame of so many records that are serialized.
 pub fn frame_of_objects<'py>(
     py: Python<'py>,
-    encoder: &mut BlockEncoder,
     records: usize,
     serialized: &[u8],
 ) -> Result<Bound<'py, PyBytes>> {
-    frame(py, encoder, records, &[(ColumnKind::Object, serialized)])
+    frame(py, records, &[(ColumnKind::Object, serialized)])
 }
 
 fn frame<'py>(
     py: Python<'py>,
-    encoder: &mut BlockEncoder,
     records: usize,
     columns: &[(ColumnKind, impl AsRef<[u8]>)],
 ) -> Result<Bound<'py, PyBytes>> {
     let too_big = |_| Error::Usage("a block on the wire has over 4 GiB or records".to_owned());
     let rows = u32::try_from(records).map_err(too_big)?;
-    let block = encoder.encode(rows, columns)?;
-    let length = u32::try_from(block.len()).map_err(too_big)?.to_le_bytes();
-    let parts = [BEFORE, &length, block, AFTER];
-    let whole = parts.iter().map(|part| part.len()).sum();
-    let frame = PyBytes::new_with(py, whole, |mut place| {
-        for part in parts {
-            // A slice writes itself forward; it has as many places as all parts have.
-            place.write_all(part)?;
-        }
-        Ok(())
+    let block = PlainBlock::new(rows, columns)?;
+    let length = u32::try_from(block.size()).map_err(too_big)?.to_le_bytes();
+    let before = [BEFORE, &length].concat();
+    let whole = before
+        .len()
+        .saturating_add(block.size())
+        .saturating_add(AFTER.len());
+    let frame = PyBytes::new_with(py, whole, |place| {
+        let (start, rest) = place.split_at_mut_checked(before.len()).unwrap_or_default();
+        let (middle, end) = rest.split_at_mut_checked(block.size()).unwrap_or_default();
+        start.copy_from_slice(&before);
+        end.copy_from_slice(AFTER);
+        Ok(block.write(middle)?)
     })?;
     Ok(frame)
 }
@@ -92,18 +90,15 @@ pub fn block_in<'a>(frame: &'a [u8], place: &dyn Fn() -> String) -> Result<Optio
     Ok(found)
 }
 
-/// The records of a block; `loads` makes objects of what is serialized.
-pub fn decode<'py>(
+/// The records of a block.
+pub fn decode(
+    py: Python<'_>,
     bytes: &[u8],
-    loads: &Bound<'py, PyAny>,
     place: &(dyn Fn() -> String + Sync),
-) -> Result<Records<'py>> {
-    let py = loads.py();
+) -> Result<Records> {
     let block = py.detach(|| block::decode(bytes, place))?;
     if let [(ColumnKind::Object, _)] = block.columns.as_slice() {
-        let serialized = block.parts().next().map_or(&[][..], |(_, bytes)| bytes);
-        let records = loads.call1((ffi::new_bytes(py, serialized)?,))?;
-        return Ok(Records::Objects(records));
+        return Ok(Records::Serialized(block));
     }
     let columns = codec::read_two(&block, place)?;
     columns
@@ -112,4 +107,12 @@ pub fn decode<'py>(
             let reason = "its columns are of no kind that records have on the wire";
             Error::corrupt(place(), reason)
         })
+}
+
+/// The list of records in a block, by `loads`. The block is gone by then: a record may be large.
+pub fn objects_of<'py>(block: Block, loads: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    let bytes = block.parts().next().map_or(&[][..], |(_, bytes)| bytes);
+    let serialized = ffi::new_bytes(loads.py(), bytes)?;
+    drop(block);
+    loads.call1((serialized,))
 }

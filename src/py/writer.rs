@@ -16,7 +16,6 @@ use super::wire;
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
-use crate::spill::block::BlockEncoder;
 use crate::spill::layout::Layout;
 
 /// Records that are gathered before their size is known.
@@ -197,7 +196,6 @@ enum Outgoing {
 struct Serializer {
     /// Makes bytes of a list of records.
     dumps: Py<PyAny>,
-    encoder: BlockEncoder,
     /// Pieces are blocks; else they are what `dumps` makes, and no record is in columns.
     makes_blocks: bool,
 }
@@ -209,24 +207,24 @@ impl Serializer {
         outgoing: &mut Outgoing,
         partition: u32,
     ) -> Result<Bound<'py, PyAny>> {
-        let encoder = &mut self.encoder;
         match outgoing {
             Outgoing::Columns(columns, layout) => {
                 let rows = layout.rows(partition as usize);
                 let (keys, values) = (columns.keys.gather(rows)?, columns.values.gather(rows)?);
-                Ok(wire::frame_of_columns(py, encoder, &keys, &values)?.into_any())
+                Ok(wire::frame_of_columns(py, &keys, &values)?.into_any())
             }
             Outgoing::Objects(buckets) => {
                 let records = buckets
                     .take(partition)
                     .map(|records| records.into_bound(py));
+                let rows = records.as_ref().map_or(0, PyListMethods::len);
                 let serialized = self.dumps.bind(py).call1((&records,))?;
+                drop(records); // they may be large
                 if !self.makes_blocks {
                     return Ok(serialized);
                 }
-                let rows = records.map_or(0, |records| records.len());
                 let bytes: &[u8] = serialized.extract().map_err(PyErr::from)?;
-                Ok(wire::frame_of_objects(py, encoder, rows, bytes)?.into_any())
+                Ok(wire::frame_of_objects(py, rows, bytes)?.into_any())
             }
         }
     }
@@ -457,7 +455,6 @@ impl ShuffleWriter {
                 },
                 serializer: Serializer {
                     dumps,
-                    encoder: BlockEncoder::plain(),
                     makes_blocks,
                 },
                 gathered: None,

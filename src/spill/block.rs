@@ -14,6 +14,7 @@
 //! each compressed by itself, so neither side needs a big piece of memory beside the column, and
 //! nothing comes near lz4's own limit of 2 GiB. This room knows nothing of what is in a column.
 
+use std::io::Write as _;
 use std::ops::Range;
 
 use lz4_flex::block::{
@@ -85,29 +86,123 @@ struct Column {
     len: u64,
 }
 
+impl Header {
+    /// Says what columns there are, with segments of length 0 for now.
+    fn describe(&mut self, rows: u32, columns: &[(ColumnKind, impl AsRef<[u8]>)]) -> Result<()> {
+        self.rows = rows;
+        self.columns.clear();
+        self.segments.clear();
+        memory::try_grow(&mut self.columns, columns.len(), "a block's header")?;
+        for (kind, bytes) in columns {
+            self.columns.push(Column {
+                kind: *kind,
+                len: as_u64(bytes.as_ref().len()),
+            });
+        }
+        let count = columns
+            .iter()
+            .map(|(_, bytes)| bytes.as_ref().len().div_ceil(SEGMENT_LEN))
+            .sum();
+        memory::try_grow(&mut self.segments, count, "a block's header")?;
+        self.segments.resize(count, 0);
+        Ok(())
+    }
+
+    fn len(&self) -> Result<usize> {
+        let len = wincode::serialized_size(self).map_err(|e| unwritable(&e))?;
+        usize::try_from(len).map_err(|_| too_big())
+    }
+
+    /// Writes what stands in a `block` before its payload, which is in its place from `payload_at`
+    /// on.
+    fn write_before_payload(&self, block: &mut [u8], payload_at: usize) -> Result<()> {
+        let header_len = payload_at.saturating_sub(PREFIX_LEN);
+        let mut prefix = Prefix {
+            version: VERSION,
+            header_len: u32::try_from(header_len).map_err(|_| too_big())?,
+            payload_len: as_u64(block.len().saturating_sub(payload_at)),
+            checksum: 0,
+        };
+        let header = block.get_mut(PREFIX_LEN..payload_at).unwrap_or_default();
+        wincode::serialize_into(header, self).map_err(|e| unwritable(&e))?;
+        let body = block.get(PREFIX_LEN..).unwrap_or_default();
+        prefix.checksum = checksum(&prefix.to_bytes(), body);
+        for (to, from) in block.iter_mut().zip(prefix.to_bytes()) {
+            *to = from;
+        }
+        Ok(())
+    }
+}
+
+/// A block that is not compressed, for those that compress blocks themselves, as Spark does: its
+/// length is known before it is written.
+pub struct PlainBlock<'a, B> {
+    header: Header,
+    columns: &'a [(ColumnKind, B)],
+    payload_at: usize,
+}
+
+impl<'a, B: AsRef<[u8]>> PlainBlock<'a, B> {
+    /// Of these columns.
+    ///
+    /// # Errors
+    /// As of [`BlockEncoder::encode`].
+    pub fn new(rows: u32, columns: &'a [(ColumnKind, B)]) -> Result<Self> {
+        let mut header = Header::default();
+        header.describe(rows, columns)?;
+        let segments = columns
+            .iter()
+            .flat_map(|(_, bytes)| bytes.as_ref().chunks(SEGMENT_LEN));
+        for (segment, len) in segments.zip(&mut header.segments) {
+            *len = u32::try_from(segment.len()).unwrap_or(0); // at most a segment's length
+        }
+        let payload_at = PREFIX_LEN.saturating_add(header.len()?);
+        Ok(Self {
+            header,
+            columns,
+            payload_at,
+        })
+    }
+
+    /// Its size in bytes.
+    pub fn size(&self) -> usize {
+        let columns = self.columns.iter();
+        let payload: usize = columns.map(|(_, bytes)| bytes.as_ref().len()).sum();
+        self.payload_at.saturating_add(payload)
+    }
+
+    /// Writes it to `place`, which has as many bytes.
+    pub fn write(&self, place: &mut [u8]) -> Result<()> {
+        let mut payload = place.get_mut(self.payload_at..).unwrap_or_default();
+        for (_, bytes) in self.columns {
+            // A slice writes itself forward.
+            payload.write_all(bytes.as_ref()).map_err(|_| too_big())?;
+        }
+        self.header.write_before_payload(place, self.payload_at)
+    }
+}
+
+#[cold]
+fn too_big() -> Error {
+    Error::Usage("a block has too many columns or bytes".to_owned())
+}
+
+/// Most bytes of a buffer that are kept for the next block: one huge record is not to stay.
+const MOST_KEPT: usize = 4 << 20;
+
 /// Encodes blocks, one after the other, in buffers it keeps.
 #[derive(Default)]
 pub struct BlockEncoder {
     header: Header,
-    /// Only ever grows, so that it is not zeroed for every block.
+    /// Grows as blocks need it, so that it is not zeroed for every one.
     frame: Vec<u8>,
     table: Option<CompressTable>,
-    /// Segments are stored as they are.
-    is_plain: bool,
 }
 
 impl BlockEncoder {
     /// Allocates nothing yet.
     pub fn new() -> Self {
         Self::default()
-    }
-
-    /// One that does not compress, for those that compress blocks themselves, as Spark does.
-    pub fn plain() -> Self {
-        Self {
-            is_plain: true,
-            ..Self::default()
-        }
     }
 
     /// Encodes a block. After an error the encoder can be used again.
@@ -119,60 +214,17 @@ impl BlockEncoder {
         rows: u32,
         columns: &[(ColumnKind, impl AsRef<[u8]>)],
     ) -> Result<&[u8]> {
-        self.describe(rows, columns)?;
-        let too_big = |_| Error::Usage("a block has too many columns or bytes".to_owned());
-        let header_len = wincode::serialized_size(&self.header).map_err(|e| unwritable(&e))?;
-        let header_len = u32::try_from(header_len).map_err(too_big)?;
+        if self.frame.len() > MOST_KEPT {
+            self.frame = Vec::new();
+        }
+        self.header.describe(rows, columns)?;
         // The header's length does not depend on that of the segments, which are compressed
         // straight into their place behind it.
-        let payload_at = PREFIX_LEN.saturating_add(header_len as usize);
+        let payload_at = PREFIX_LEN.saturating_add(self.header.len()?);
         let end = self.compress(payload_at, columns)?;
-        let header = self
-            .frame
-            .get_mut(PREFIX_LEN..payload_at)
-            .unwrap_or_default();
-        wincode::serialize_into(header, &self.header).map_err(|e| unwritable(&e))?;
-
-        let mut prefix = Prefix {
-            version: VERSION,
-            header_len,
-            payload_len: as_u64(end - payload_at),
-            checksum: 0,
-        };
-        let written = prefix.to_bytes();
-        let body = self.frame.get(PREFIX_LEN..end).unwrap_or_default();
-        prefix.checksum = checksum(&written, body);
-        let frame = self.frame.get_mut(..end).unwrap_or_default();
-        for (to, from) in frame.iter_mut().zip(prefix.to_bytes()) {
-            *to = from;
-        }
-        Ok(frame)
-    }
-
-    /// Fills the header, with segments of length 0 for now.
-    fn describe(&mut self, rows: u32, columns: &[(ColumnKind, impl AsRef<[u8]>)]) -> Result<()> {
-        let Header {
-            rows: header_rows,
-            columns: described,
-            segments,
-        } = &mut self.header;
-        *header_rows = rows;
-        described.clear();
-        segments.clear();
-        memory::try_grow(described, columns.len(), "a block's header")?;
-        for (kind, bytes) in columns {
-            described.push(Column {
-                kind: *kind,
-                len: as_u64(bytes.as_ref().len()),
-            });
-        }
-        let count = columns
-            .iter()
-            .map(|(_, bytes)| bytes.as_ref().len().div_ceil(SEGMENT_LEN))
-            .sum();
-        memory::try_grow(segments, count, "a block's header")?;
-        segments.resize(count, 0);
-        Ok(())
+        let block = self.frame.get_mut(..end).unwrap_or_default();
+        self.header.write_before_payload(block, payload_at)?;
+        Ok(block)
     }
 
     /// Stores the segments from `at` on, and gives the end of the last.
@@ -181,7 +233,7 @@ impl BlockEncoder {
         mut at: usize,
         columns: &[(ColumnKind, impl AsRef<[u8]>)],
     ) -> Result<usize> {
-        if self.table.is_none() && !self.is_plain {
+        if self.table.is_none() {
             memory::ensure_headroom(TABLE_LEN)?;
             self.table = Some(CompressTable::large());
         }
@@ -541,6 +593,19 @@ mod tests {
         let bytes = encoded(1, &[&noise]);
         assert_eq!(&bytes[bytes.len() - noise.len()..], noise);
         assert!(bytes.len() < noise.len() + 100);
+    }
+
+    #[test]
+    fn a_plain_block_is_one_as_well() {
+        let (short, long) = (b"short".to_vec(), noise(SEGMENT_LEN + 1));
+        let columns = [short, Vec::new(), long].map(|bytes| (ColumnKind::Object, bytes));
+        let plain = PlainBlock::new(7, &columns).unwrap();
+        let mut bytes = vec![0; plain.size()];
+        plain.write(&mut bytes).unwrap();
+        let block = decode(&bytes, &nowhere).unwrap();
+        assert_eq!(block.rows, 7);
+        let found: Vec<_> = block.parts().map(|(_, bytes)| bytes.to_vec()).collect();
+        assert_eq!(found, columns.map(|(_, bytes)| bytes));
     }
 
     #[test]
