@@ -61,6 +61,10 @@ impl NumberKeys {
 /// Runs of so few rows are sorted by comparing whole keys.
 const SHORT_RUN: usize = 16;
 
+/// So are runs whose keys have as many words alike: each word costs a look at all keys of a run,
+/// however few of them leave it there.
+const MOST_WORDS: usize = 8;
+
 /// Keys that are compared word by word: for each place in a key there is a number, whose order is
 /// that of the keys as long as all words before are equal.
 pub trait Words {
@@ -91,18 +95,23 @@ pub fn order_by_words<K: Words>(
     start: K::Place,
     reverse: bool,
 ) -> Result<Vec<u32>> {
-    let directed = |order: Ordering| if reverse { order.reverse() } else { order };
+    let compare = |run: &mut [(u64, u32)], place| {
+        // A stable sort, of rows that are in order.
+        run.sort_by(|&(_, a), &(_, b)| {
+            let order = keys.compare(a, b, place);
+            if reverse { order.reverse() } else { order }
+        });
+    };
     let mut all = try_with_capacity(rows as usize, WHAT)?;
     all.extend((0..rows).map(|row| (0, row)));
-    let mut runs = vec![(0..all.len(), start)];
-    while let Some((range, place)) = runs.pop() {
+    let mut runs = vec![(0..all.len(), start, 0)];
+    while let Some((range, place, words)) = runs.pop() {
         let first = range.start;
         let Some(run) = all.get_mut(range) else {
             continue;
         };
-        if run.len() <= SHORT_RUN {
-            // A stable sort, of rows that are in order.
-            run.sort_by(|&(_, a), &(_, b)| directed(keys.compare(a, b, place)));
+        if run.len() <= SHORT_RUN || words >= MOST_WORDS {
+            compare(run, place);
             continue;
         }
         let Some(place) = keys.differ_at(run, place) else {
@@ -118,12 +127,18 @@ pub fn order_by_words<K: Words>(
             run.sort_unstable();
         }
         let mut at = first;
-        for equal in run.chunk_by(|(a, _), (b, _)| a == b) {
+        for equal in run.chunk_by_mut(|(a, _), (b, _)| a == b) {
+            let end = at + equal.len();
             if let [(word, _), _, ..] = equal {
-                try_grow(&mut runs, 1, WHAT)?;
-                runs.push((at..at + equal.len(), keys.after(*word, place)));
+                let after = keys.after(*word, place);
+                if equal.len() <= SHORT_RUN {
+                    compare(equal, after);
+                } else {
+                    try_grow(&mut runs, 1, WHAT)?;
+                    runs.push((at..end, after, words + 1));
+                }
             }
-            at += equal.len();
+            at = end;
         }
     }
     Ok(all.into_iter().map(|(_, row)| row).collect())

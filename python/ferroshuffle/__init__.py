@@ -84,14 +84,14 @@ def explain(rdd: "Any") -> "Explanation":
     Tell of the shuffles that an RDD needs, without running a job.
 
     There is a line for each shuffle by key that was asked for since `install`, those first that run
-    first: which operation it is, where it was called, and what is computed over columns in its
-    place; or why the functions are called for each record. Whether the records have types that
-    columns take shows when they come.
+    first: which operation it is, where it was called, and what its functions are recognised as, or
+    why they are not. What is recognised is computed over columns, as long as the records have types
+    that columns take; otherwise the functions are called for each record.
 
     Parameters
     ----------
     rdd : pyspark.RDD
-        Shuffles behind a checkpoint are left out.
+        Shuffles behind a checkpoint that has been written are left out.
 
     Returns
     -------
@@ -107,11 +107,11 @@ def explain(rdd: "Any") -> "Explanation":
     -----
     What ``print(ferroshuffle.explain(rdd))`` shows::
 
-        operation    partitions  computed over columns                          call site
-        -----------  ----------  ---------------------------------------------  ---------
-        reduceByKey  8           sum of value                                   app.py:12
-        groupByKey   8           list of value                                  app.py:15
-        partitionBy  8           no: records are moved and not merged           app.py:19
+        operation    partitions  recognised as                         call site
+        -----------  ----------  ------------------------------------  ---------
+        reduceByKey  8           sum of value                          app.py:12
+        groupByKey   8           list of value                         app.py:15
+        partitionBy  8           no: records are moved and not merged  app.py:19
     """
     from ferroshuffle.spark.explain import explain
 

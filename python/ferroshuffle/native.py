@@ -12,8 +12,10 @@ The engine knows numbers, texts and tuples of these. What it is told here is a t
 
 from __future__ import annotations
 
+import reprlib
 from typing import Any
 
+from ferroshuffle import _core
 from ferroshuffle.aggregate import (
     COMBINER,
     VALUE,
@@ -49,7 +51,7 @@ def plan(aggregator: Any) -> Plan | None:
 
 
 def describe(aggregator: Any) -> tuple[str | None, str | None]:
-    """Return in words what is computed for an `Aggregator`, or else why its functions are called.
+    """Return in words what an `Aggregator` is recognised as, or else why its functions are called.
 
     Examples
     --------
@@ -61,40 +63,77 @@ def describe(aggregator: Any) -> tuple[str | None, str | None]:
     (None, '`mergeValue` calls `print`, which is not recognised')
     """
     try:
-        combiner, *_ = _lowered(aggregator)
+        plan = _lowered(aggregator)
     except NotRecognized as refused:
         return None, str(refused)
     except _NoNativeForm as refused:
         return None, f"{refused}, which has no native form"
-    return _in_words(combiner), None
+    if not _core.takes_plan(plan):
+        return None, "there is a constant of a type that has no column"
+    return _in_words(plan[0], []), None
 
 
-def _in_words(combiner: Any) -> str:
+def _in_words(combiner: Any, path: Path) -> str:
+    """Return what a combiner is, or the field of it that `path` leads to."""
     if combiner[0] == "fields":
-        fields = [_in_words(field) for field in combiner[1]]
+        fields = [_in_words(field, [*path, at]) for at, field in enumerate(combiner[1])]
         return f"({', '.join(fields)}{',' * (len(fields) == 1)})"
-    _, create, _, merge_value, _ = combiner
-    kind, *step = merge_value
-    if kind == "keep":
+    _, *state = combiner
+    known = _well_known(tuple(state), ("value", path))
+    if known is not None:
+        return known
+    create, first, merge_value, merge_combiners = state
+    start = _operand(create) if first == ("keep",) else f"{_operand(create)} {_step(first)}"
+    return f"{start}, then {_step(merge_value)}, merged {_step(merge_combiners)}"
+
+
+def _well_known(state: tuple[Any, ...], other: Any) -> str | None:
+    """Return the name of what many combiners are, whose counterpart is `other`; None for others."""
+    create, first, merge_value, merge_combiners = state
+    kind, *rest = merge_value
+    starts_with_value = first == ("keep",) and rest[:1] == [create]
+    starts_empty = first == merge_value
+    if first == merge_value == merge_combiners == ("keep",):
         return f"first {_operand(create)}"
-    if kind == "take":
-        return f"last {_operand(step[0])}"
-    if kind == "extend":
-        operand = step[0]
-        if operand[0] == "list" and len(operand[1]) == 1:
-            return f"list of {_operand(operand[1][0])}"
-        return f"list, longer by {_operand(operand)}"
-    if kind == "add" and step[0] == ("constant", 1):
-        return "count"
-    if kind in {"add", "add in front"}:
-        return f"sum of {_operand(step[0])}{', in front' * (kind != 'add')}"
-    path, comparison, compared, keeps, value = step
-    if not path and compared == value:
-        is_most = (comparison in {">", ">="}) == keeps
-        return f"{'max' if is_most else 'min'} of {_operand(value)}"
-    combiner = "combiner" + "".join(f"[{at}]" for at in path)
-    unless = "unless" if keeps else "if"
-    return f"newest {_operand(value)} {unless} {combiner} {comparison} {_operand(compared)}"
+    if starts_with_value and state[2:] == (("take", create), ("take", other)):
+        return f"last {_operand(create)}"
+    if (kind, merge_combiners) == ("add", ("add", other)):
+        is_sum = starts_with_value or (starts_empty and _is_int(create, 0))
+        words = "count" if _is_int(rest[0], 1) else f"sum of {_operand(rest[0])}"
+        return words if is_sum else None
+    if (kind, merge_combiners) == ("extend", ("extend", other)) and rest[0][0] == "list":
+        is_list = starts_with_value or (starts_empty and create == ("list", []))
+        return f"list of {', '.join(map(_operand, rest[0][1]))}" if is_list else None
+    if kind == "choose" and first == ("keep",):
+        _, comparison, _, keeps, _ = rest
+        choices: tuple[Any, ...] = tuple(
+            ("choose", [], comparison, each, keeps, each) for each in (create, other)
+        )
+        words = "max" if (comparison in {">", ">="}) == keeps else "min"
+        return f"{words} of {_operand(create)}" if state[2:] == choices else None
+    return None
+
+
+def _is_int(operand: Any, number: int) -> bool:
+    return operand == ("constant", number) and type(operand[1]) is int
+
+
+def _step(step: Any) -> str:
+    kind, *rest = step
+    if kind == "keep":
+        return "kept"
+    if kind == "choose":
+        at, comparison, compared, keeps, value = rest
+        tested = "it" + "".join(f"[{place}]" for place in at)
+        test = f"{tested} {comparison} {_operand(compared)}"
+        return f"replaced by {_operand(value)} {'unless' if keeps else 'if'} {test}"
+    words = {
+        "take": "replaced by",
+        "add": "+",
+        "add in front": "added in front:",
+        "extend": "made longer by",
+    }
+    return f"{words[kind]} {_operand(rest[0])}"
 
 
 def _operand(operand: tuple[str, Any]) -> str:
@@ -103,7 +142,7 @@ def _operand(operand: tuple[str, Any]) -> str:
         return "value" + "".join(f"[{at}]" for at in what)
     if kind == "list":
         return f"[{', '.join(map(_operand, what))}]"
-    return repr(what)
+    return reprlib.repr(what)
 
 
 class _NoNativeForm(Exception):

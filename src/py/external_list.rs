@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use pyo3::exceptions::PyTypeError;
+use pyo3::exceptions::{PyKeyboardInterrupt, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::intern;
 use pyo3::prelude::*;
@@ -86,8 +86,14 @@ fn weigh(value: &Bound<'_, PyAny>, looks: usize) -> usize {
         weigh_some(&some, set.len(), looks)
     } else {
         // A huge `int`, an array, an object of a class of the user's: what it says of itself.
-        let said = value.call_method0(intern!(value.py(), "__sizeof__")).ok();
-        said.and_then(|bytes| bytes.extract::<usize>().ok())
+        let py = value.py();
+        let said = value.call_method0(intern!(py, "__sizeof__"));
+        if let Err(error) = &said
+            && error.is_instance_of::<PyKeyboardInterrupt>(py)
+        {
+            ffi::interrupt_again(py);
+        }
+        said.and_then(|bytes| bytes.extract::<usize>())
             .unwrap_or_default()
             .max(UNKNOWN)
     }

@@ -277,6 +277,12 @@ pub fn bytes<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<&'a [u8]> {
     unsafe { Some(&*bytes) }
 }
 
+/// Has Python find an interrupt, as by Ctrl-C, where one was raised and could not be passed on.
+pub fn interrupt_again(_: Python<'_>) {
+    // SAFETY: the GIL is held, and it needs no more than that.
+    unsafe { ffi::PyErr_SetInterrupt() }
+}
+
 /// Asks memory for the first two items of a tuple, which are needed soon.
 #[inline]
 pub fn prefetch_items(object: Borrowed<'_, '_, PyAny>) {
@@ -449,6 +455,16 @@ impl Text<'_> {
         }
     }
 
+    /// The order of two texts, which is that of their code points.
+    pub fn compare(&self, other: &Self) -> std::cmp::Ordering {
+        match (self, other) {
+            (Self::Ascii(a) | Self::One(a), Self::Ascii(b) | Self::One(b)) => a.cmp(b),
+            (Self::Two(a), Self::Two(b)) => a.cmp(b),
+            (Self::Four(a), Self::Four(b)) => a.cmp(b),
+            _ => self.chars(0).cmp(other.chars(0)),
+        }
+    }
+
     /// The code points from place `from` on.
     #[inline]
     pub fn chars(&self, from: usize) -> impl Iterator<Item = u32> + '_ {
@@ -464,12 +480,17 @@ impl Text<'_> {
 /// The characters of an exact `str`; `None` for another object.
 #[inline]
 pub fn text<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<Text<'a>> {
+    match text_by_width(object) {
+        Some(Text::One(bytes)) if bytes.is_ascii() => Some(Text::Ascii(bytes)),
+        text => text,
+    }
+}
+
+/// The same without a look at the characters: never `Ascii`.
+#[inline]
+pub fn text_by_width<'a>(object: Borrowed<'a, '_, PyAny>) -> Option<Text<'a>> {
     if let Some(bytes) = one_byte_text(object) {
-        return Some(if bytes.is_ascii() {
-            Text::Ascii(bytes)
-        } else {
-            Text::One(bytes)
-        });
+        return Some(Text::One(bytes));
     }
     let text = object.cast_exact::<PyString>().ok()?.as_ptr();
     // SAFETY: it is a `str` and ready, so kind, length and data describe live memory, aligned for

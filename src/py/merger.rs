@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
 use crate::spill::external_table::{ExternalTable, MergeLimits, Spillable};
 
+/// More than it takes to import what reads functions, and to read them.
+const READING_BYTES: usize = 16 << 20;
+
 /// What a merger holds. It leaves the merger while user code may run, so that user code that
 /// calls back into the merger finds it busy instead of half changed.
 struct State {
@@ -209,7 +212,11 @@ impl Merger {
         let Ok(functions) = functions_of(agg) else {
             return Ok(());
         };
-        let plan = plan_of(agg)?;
+        // Python itself fails in odd ways where an import is refused memory; calling needs less.
+        let plan = match memory::ensure_headroom(READING_BYTES) {
+            Ok(()) => plan_of(agg)?,
+            Err(_) => None,
+        };
         self.with_state(py, |state| {
             state.read = Some(functions);
             if let Some(plan) = plan {

@@ -65,5 +65,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<block_reader::BlockReader>()?;
     module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
     module.add_function(wrap_pyfunction!(block_reader::records_of, module)?)?;
+    module.add_function(wrap_pyfunction!(plan::takes_plan, module)?)?;
     module.add_function(wrap_pyfunction!(resident_bytes, module)?)
 }

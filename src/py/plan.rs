@@ -25,6 +25,12 @@ pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
     }))
 }
 
+/// Whether the engine takes a plan, as far as that does not depend on the records.
+#[pyfunction]
+pub fn takes_plan(plan: &Bound<'_, PyTuple>) -> PyResult<bool> {
+    Ok(shape(&plan.get_item(0)?)?.is_some())
+}
+
 /// `None` where a constant is not typed.
 fn shape(combiner: &Bound<'_, PyAny>) -> PyResult<Option<Shape>> {
     let combiner = combiner.cast::<PyTuple>()?;

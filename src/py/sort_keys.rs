@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyTuple};
 
 use super::ffi::{self, Text};
 use crate::error::Result;
@@ -11,6 +11,9 @@ use crate::sort::{Words, key_of_float, order_by_words, text};
 
 /// Tuples nested deeper than this are left to Python.
 const MOST_DEPTH: usize = 8;
+
+/// So are those in which there is more to compare.
+const MOST_FIELDS: usize = 64;
 
 /// What all keys of a sort are.
 pub enum KeyShape {
@@ -42,11 +45,14 @@ pub enum PlainKind {
 impl KeyShape {
     /// The shape of `key`; `None` where Python has to compare it.
     pub fn of(key: Borrowed<'_, '_, PyAny>) -> Option<Self> {
-        Self::within(key, MOST_DEPTH).filter(|shape| !matches!(shape, Self::None))
+        let shape = Self::within(key, MOST_DEPTH, &mut { MOST_FIELDS });
+        shape.filter(|shape| !matches!(shape, Self::None))
     }
 
-    fn within(key: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<Self> {
+    /// With so many `fields` left, of which each tuple counts for one too.
+    fn within(key: Borrowed<'_, '_, PyAny>, depth: usize, fields: &mut usize) -> Option<Self> {
         use PlainKind::{Bool, Bytes, Float, Int, Text};
+        *fields = fields.checked_sub(1)?;
         if key.is_none() {
             return Some(Self::None);
         }
@@ -58,7 +64,7 @@ impl KeyShape {
         }
         let (tuple, depth) = (key.cast_exact::<PyTuple>().ok()?, depth.checked_sub(1)?);
         let items = tuple.iter_borrowed();
-        let shapes = items.map(|item| Self::within(item, depth));
+        let shapes = items.map(|item| Self::within(item, depth, fields));
         shapes.collect::<Option<_>>().map(Self::Tuple)
     }
 
@@ -103,7 +109,7 @@ impl PlainKind {
             Self::Float => ffi::as_f64(key).is_some_and(|float| !float.is_nan()),
             Self::Text if ffi::one_byte_text(key).is_some() => true,
             Self::Text | Self::WideText => {
-                let holds = key.is_exact_instance_of::<PyString>();
+                let holds = ffi::text_by_width(key).is_some();
                 if holds {
                     *self = Self::WideText;
                 }
@@ -195,8 +201,8 @@ impl Keys<'_, '_> {
 
     #[inline]
     fn wide(&self, row: u32, field: &Field) -> Text<'_> {
-        let text = self.value(row, field).and_then(ffi::text);
-        text.unwrap_or(Text::Ascii(&[]))
+        let text = self.value(row, field).and_then(ffi::text_by_width);
+        text.unwrap_or(Text::One(&[]))
     }
 
     /// How many characters from `offset` on all texts have alike.
@@ -215,11 +221,12 @@ impl Keys<'_, '_> {
                     self.rest(*first, field, offset),
                     self.rest(*row, field, offset),
                 );
-                a.iter()
-                    .zip(b)
-                    .take_while(|(a, b)| a == b)
-                    .take(common)
-                    .count()
+                let known = a.get(..common.min(a.len()));
+                if b.get(..common.min(a.len())) == known {
+                    common.min(a.len())
+                } else {
+                    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+                }
             };
             common = alike;
             if common == 0 {
@@ -279,10 +286,7 @@ impl Words for Keys<'_, '_> {
                 PlainKind::Text | PlainKind::Bytes => {
                     self.rest(a, field, 0).cmp(self.rest(b, field, 0))
                 }
-                PlainKind::WideText => {
-                    let (a, b) = (self.wide(a, field), self.wide(b, field));
-                    a.chars(0).cmp(b.chars(0))
-                }
+                PlainKind::WideText => self.wide(a, field).compare(&self.wide(b, field)),
                 number => {
                     let (a, b) = (self.value(a, field)?, self.value(b, field)?);
                     number.number(a).cmp(&number.number(b))

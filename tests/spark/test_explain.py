@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import heapq
 import inspect
+import operator
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -120,9 +121,40 @@ def test_why_functions_are_called(sc: SparkContext) -> None:
             pairs.reduceByKey(lambda a, b: a * b),
             "values are merged by `*`, which has no native form",
         ),
+        (
+            pairs.combineByKey(lambda v: 1j, max, max),
+            "there is a constant of a type that has no column",
+        ),
     ):
         [shuffle] = ferroshuffle.explain(rdd).shuffles
         assert (shuffle.aggregate, shuffle.reason) == (None, reason)
+
+
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [
+        ((lambda v: v, lambda c, v: c + v, max), "value, then + value, merged replaced by value"),
+        ((lambda v: 0, lambda c, v: c + v, operator.add), "0, then + value, merged + value"),
+        ((lambda v: 0, lambda c, v: c + 1, operator.add), "0, then + 1, merged + value"),
+        ((lambda v: 0 + v, lambda c, v: c + v, operator.add), "sum of value"),
+        ((lambda v: 100 + v, lambda c, v: c + v, operator.add), "100 + value, then + value"),
+        ((lambda v: v, lambda c, v: c, lambda a, b: b), "value, then kept, merged replaced by"),
+        ((lambda v: v[1], lambda c, v: v[1], lambda a, b: b), "last value[1]"),
+        (
+            (lambda v: (v,), lambda c, v: (min(c[0], v),), lambda a, b: (min(a[0], b[0]),)),
+            "(min of",
+        ),
+    ],
+)
+def test_words(sc: SparkContext, functions: Any, words: str) -> None:
+    [shuffle] = ferroshuffle.explain(sc.parallelize([(1, 2)]).combineByKey(*functions)).shuffles
+    assert str(shuffle.aggregate).startswith(words)
+
+
+def test_long_constants_are_cut(sc: SparkContext) -> None:
+    text = "x" * 900
+    rdd = sc.parallelize([(1, 2)]).combineByKey(lambda v: text, lambda c, v: c, lambda a, b: a)
+    assert len(repr(ferroshuffle.explain(rdd))) < 1_000
 
 
 def test_columns_may_be_off(sc: SparkContext) -> None:
@@ -147,7 +179,7 @@ def test_call_sites_and_partitions(sc: SparkContext) -> None:
 def test_what_it_looks_like(sc: SparkContext) -> None:
     explanation = ferroshuffle.explain(sc.parallelize([(1, 2)]).reduceByKey(max, 4).partitionBy(5))
     [heading, rule, first, second] = repr(explanation).splitlines()
-    assert heading == "operation    partitions  computed over columns" + " " * 17 + "call site"
+    assert heading == "operation    partitions  recognised as" + " " * 25 + "call site"
     assert set(rule) == {"-", " "}
     assert first.startswith("reduceByKey  4           max of value")
     assert second.startswith("partitionBy  5           no: records are moved and not merged  ")
@@ -167,7 +199,7 @@ def test_what_it_looks_like(sc: SparkContext) -> None:
 def test_html_is_escaped(sc: SparkContext) -> None:
     pairs = sc.parallelize([(1, 2)])
     rdd = pairs.reduceByKey(lambda a, b: a if a[0] > b else b)
-    assert "newest value unless combiner[0] &gt; value" in ferroshuffle.explain(rdd)._repr_html_()
+    assert "unless it[0] &gt; value, merged" in ferroshuffle.explain(rdd)._repr_html_()
 
 
 def test_without_a_shuffle(sc: SparkContext) -> None:
@@ -210,20 +242,21 @@ def test_thousands_of_shuffles(sc: SparkContext) -> None:
     assert len(explained(rdd)) == 1_200
 
 
-def test_rdds_before_a_shuffle_are_not_kept(sc: SparkContext) -> None:
+def test_what_functions_refer_to_is_not_kept(sc: SparkContext) -> None:
     class Model:
         pass
 
-    def with_model(model: Model) -> Callable[[Any], Any]:
-        return lambda record: (record, model is None)
+    def shuffled(model: Model) -> RDD:
+        mapped = sc.parallelize([1], 1).map(lambda record: (record, model is None))
+        reduced = mapped.reduceByKey(lambda a, b: a if model else b)
+        return reduced.map(lambda record: record).partitionBy(2)
 
     model = Model()
-    mapped = sc.parallelize([1], 1).map(with_model(model))
-    shuffled = mapped.partitionBy(2)
     held = weakref.ref(model)
-    del model, mapped
+    rdd = shuffled(model)
+    del model
     gc.collect()
-    assert len(explained(shuffled)) == 1
+    assert len(explained(rdd)) == 2
     assert held() is None
 
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from ferroshuffle.native import describe
 from ferroshuffle.settings import is_enabled
 from ferroshuffle.spark.lineage import Shuffle, shuffles_of
 
@@ -22,16 +21,17 @@ class ExplainedShuffle:
     call_site: str
     #: Number of partitions that it makes.
     partitions: int
-    #: What is computed over columns, such as ``sum of value``; None where `reason` says why not.
+    #: What merging is recognised as, such as ``sum of value``, and so is computed over columns
+    #: where the types of the records allow it; None where `reason` says why not.
     aggregate: str | None
-    #: Why the functions are called, or there is nothing to compute; None where that is not so.
+    #: Why the functions are called, or that there are none; None where neither is so.
     reason: str | None
 
 
 class Explanation:
     """The shuffles of an RDD, those first that run first; what `ferroshuffle.explain` returns."""
 
-    _HEADINGS = ("operation", "partitions", "computed over columns", "call site")
+    _HEADINGS = ("operation", "partitions", "recognised as", "call site")
 
     def __init__(self, shuffles: Sequence[ExplainedShuffle]):
         self.shuffles = tuple(shuffles)
@@ -104,13 +104,9 @@ def _in_order(last: Sequence[Shuffle]) -> list[Shuffle]:
 
 
 def _explained(shuffle: Shuffle) -> ExplainedShuffle:
-    aggregate, reason = None, None
-    if not is_enabled():
-        reason = "spark.ferroshuffle.enabled is false"
-    elif shuffle.aggregator is None:
-        reason = "records are moved and not merged"
-    else:
-        aggregate, reason = describe(shuffle.aggregator)
+    aggregate, reason = shuffle.aggregate, shuffle.reason
+    if aggregate is not None and not is_enabled():
+        aggregate, reason = None, "spark.ferroshuffle.enabled is false"
     return ExplainedShuffle(
         shuffle.operation, shuffle.call_site, shuffle.partitions, aggregate, reason
     )

@@ -1,21 +1,24 @@
 """Which shuffles an RDD comes from, which PySpark's own objects do not tell.
 
 Of an RDD that was shuffled PySpark has no more than the JVM's object, and so it is with what
-`union` and its like make of several. So we note on these what `explain` needs: not the RDDs before,
-which hold whatever their functions refer to, but only the shuffles.
+`union` and its like make of several. So we note on these what `explain` needs, in words: RDDs and
+functions hold whatever they refer to, which a program that makes RDDs in a loop cannot afford.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
+from ferroshuffle.native import describe
 from ferroshuffle.shuffle import Aggregator
 
 _NOTE = "_ferroshuffle_shuffles"
+
+_MOVED = "records are moved and not merged"
 
 # From the function of an RDD over what PySpark wraps it in to an aggregator.
 _MOST_DEPTH = 6
@@ -28,8 +31,9 @@ class Shuffle:
     operation: str
     call_site: str
     partitions: int
-    #: What merges the records on their way; None where nothing does.
-    aggregator: Aggregator[Any, Any] | None
+    #: What merging the records is recognised as; None where `reason` says why not.
+    aggregate: str | None
+    reason: str | None
     #: The shuffles that the records come from.
     parents: tuple[Shuffle, ...]
 
@@ -50,7 +54,9 @@ def note_shuffle(shuffled: Any, map_side: Any, call_site: str, partitions: int) 
     """Note on `shuffled` that it comes from `map_side`, for which PySpark has that call site."""
     operation, _, place = call_site.partition(" at ")
     aggregator = _aggregator_of(getattr(map_side, "func", None))
-    shuffle = Shuffle(operation, place, partitions, aggregator, shuffles_of(map_side))
+    aggregate, reason = (None, _MOVED) if aggregator is None else describe(aggregator)
+    before = shuffles_of(map_side)
+    shuffle = Shuffle(operation, place, partitions, aggregate, reason, before)
     setattr(shuffled, _NOTE, (shuffle,))
 
 
@@ -71,7 +77,7 @@ def noting(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def _rdds(arguments: Iterable[Any]) -> Iterator[Any]:
     for each in arguments:
-        if isinstance(each, (list, tuple)):
+        if isinstance(each, Sequence) and not isinstance(each, str):
             yield from _rdds(each)
         elif hasattr(each, "is_checkpointed"):
             yield each
