@@ -18,6 +18,7 @@ __all__ = [
     "records_of",
     "resident_bytes",
     "sort_external",
+    "takes_plan",
 ]
 
 __version__: str

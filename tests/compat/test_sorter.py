@@ -130,6 +130,23 @@ def test_tuples_sort_as_python_does(
         assert ours == theirs
 
 
+def test_keys_with_much_to_compare_are_left_to_python() -> None:
+    shared: Any = 1
+    for _ in range(8):
+        shared = (shared,) * 10  # of 10**8 items, if each is counted where it stands
+    items = [(1, shared), (0, shared), (0, shared)]
+    assert list(shuffle.ExternalSorter(NO_LIMIT_MIB).sorted(items)) == sorted(items)
+
+
+@pytest.mark.parametrize("last", ["", "\xe9", "\u0100", "\U0001f600"])
+def test_long_texts_that_start_alike(last: str) -> None:
+    items = ["a" * (n * 7_919 % 600) + last * (n % 3) for n in range(2_000)]
+    assert list(shuffle.ExternalSorter(NO_LIMIT_MIB).sorted(items)) == sorted(items)
+    assert list(shuffle.ExternalSorter(NO_LIMIT_MIB).sorted(items, reverse=True)) == sorted(
+        items, reverse=True
+    )
+
+
 @given(st.lists(st.floats() | values.small_ints))
 def test_nan_in_memory_leaves_sorted_s_order(items: list[Any]) -> None:
     result = shuffle.ExternalSorter(NO_LIMIT_MIB).sorted(items)

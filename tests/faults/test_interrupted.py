@@ -140,3 +140,29 @@ def test_an_interrupt_as_a_spill_returns_hides_no_run() -> None:
     with pytest.raises(KeyboardInterrupt):
         merger._spill()
     assert sorted(merger.items()) == [(n, n) for n in range(3_000)]
+
+
+def test_an_interrupt_while_values_are_weighed_is_not_lost(local_dirs: list[Path]) -> None:
+    run(
+        """
+        import signal
+        from ferroshuffle import shuffle
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+
+        class Slow:
+            def __sizeof__(self):
+                signal.raise_signal(signal.SIGALRM)
+                return 1
+
+        functions = lambda v: [v], lambda c, v: c.append(v) or c, lambda a, b: a + b
+        merger = shuffle.ExternalGroupBy(shuffle.Aggregator(*functions), 1 << 30)
+        merger.mergeValues([(1, Slow())])
+        try:
+            merger._spill()
+        except KeyboardInterrupt:
+            pass
+        else:
+            raise AssertionError("the interrupt was lost")
+        """,
+        timeout=30,
+    )
