@@ -104,16 +104,12 @@ pub fn order_by_words<K: Words>(
     };
     let mut all = try_with_capacity(rows as usize, WHAT)?;
     all.extend((0..rows).map(|row| (0, row)));
-    let mut runs = vec![(0..all.len(), start, 0)];
+    let mut runs = vec![(0..all.len(), start, 1)];
     while let Some((range, place, words)) = runs.pop() {
         let first = range.start;
         let Some(run) = all.get_mut(range) else {
             continue;
         };
-        if run.len() <= SHORT_RUN || words >= MOST_WORDS {
-            compare(run, place);
-            continue;
-        }
         let Some(place) = keys.differ_at(run, place) else {
             continue;
         };
@@ -131,7 +127,7 @@ pub fn order_by_words<K: Words>(
             let end = at + equal.len();
             if let [(word, _), _, ..] = equal {
                 let after = keys.after(*word, place);
-                if equal.len() <= SHORT_RUN {
+                if equal.len() <= SHORT_RUN || words == MOST_WORDS {
                     compare(equal, after);
                 } else {
                     try_grow(&mut runs, 1, WHAT)?;

@@ -10,8 +10,6 @@ from ferroshuffle._core import CorruptBlockError, __version__
 # Type checkers take it for true; importing it from `typing` would be most of this import.
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
-
     from ferroshuffle.spark.explain import Explanation
 
 __all__ = [
@@ -79,7 +77,7 @@ def is_installed() -> bool:
     return switch.is_installed()
 
 
-def explain(rdd: "Any") -> "Explanation":
+def explain(rdd: object) -> "Explanation":
     """
     Tell of the shuffles that an RDD needs, without running a job.
 

@@ -78,8 +78,8 @@ def _in_words(combiner: Any, path: Path) -> str:
     if combiner[0] == "fields":
         fields = [_in_words(field, [*path, at]) for at, field in enumerate(combiner[1])]
         return f"({', '.join(fields)}{',' * (len(fields) == 1)})"
-    _, *state = combiner
-    known = _well_known(tuple(state), ("value", path))
+    state = combiner[1:]
+    known = _well_known(state, ("value", path))
     if known is not None:
         return known
     create, first, merge_value, merge_combiners = state

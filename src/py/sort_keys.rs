@@ -212,7 +212,7 @@ impl Keys<'_, '_> {
         };
         let mut common = usize::MAX;
         for (_, row) in rows {
-            let alike = if let PlainKind::WideText = field.kind {
+            common = if let PlainKind::WideText = field.kind {
                 let (a, b) = (self.wide(*first, field), self.wide(*row, field));
                 let chars = a.chars(offset).zip(b.chars(offset));
                 chars.take_while(|(a, b)| a == b).take(common).count()
@@ -221,14 +221,13 @@ impl Keys<'_, '_> {
                     self.rest(*first, field, offset),
                     self.rest(*row, field, offset),
                 );
-                let known = a.get(..common.min(a.len()));
-                if b.get(..common.min(a.len())) == known {
-                    common.min(a.len())
+                let most = common.min(a.len());
+                if a.get(..most) == b.get(..most) {
+                    most
                 } else {
                     a.iter().zip(b).take_while(|(a, b)| a == b).count()
                 }
             };
-            common = alike;
             if common == 0 {
                 break;
             }

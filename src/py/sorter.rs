@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -139,8 +138,8 @@ fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<V
                 let mut keys = memory::try_with_capacity(values.len(), KEYS)?;
                 for number in numbers.iter() {
                     keys.push(match kind {
-                        NumberKind::Int => number.into_bound_py_any(py)?,
-                        NumberKind::Float => float_of_key(number).into_bound_py_any(py)?,
+                        NumberKind::Int => ffi::new_int(py, number)?,
+                        NumberKind::Float => ffi::new_float(py, float_of_key(number))?,
                     });
                 }
                 drop(numbers);
@@ -160,19 +159,15 @@ fn sort_by_keys<'py>(
 ) -> Result<Option<Vec<u32>>> {
     let py = values.py();
     let mut shape = keys.first().and_then(|key| KeyShape::of(key.as_borrowed()));
-    let mut stays = |key: &Bound<'_, PyAny>| {
-        if !(shape.as_mut()).is_some_and(|shape| shape.holds(key.as_borrowed())) {
-            shape = None;
-        }
-        shape.is_some()
-    };
-    let mut is_plain = keys.iter().all(&mut stays);
+    for key in &keys {
+        shape.take_if(|shape| !shape.holds(key.as_borrowed()));
+    }
     for value in values.iter().skip(keys.len()) {
-        if !is_plain && ordering.key.is_none() {
+        if shape.is_none() && ordering.key.is_none() {
             break;
         }
         let key = ordering.key_of(&value)?;
-        is_plain = stays(&key);
+        shape.take_if(|shape| !shape.holds(key.as_borrowed()));
         try_grow(&mut keys, 1, KEYS)?;
         keys.push(key);
     }

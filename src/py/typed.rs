@@ -114,10 +114,8 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
             let bool = object.cast_exact::<PyBool>().ok();
             Ok(push_number(bools, bool.map(|bool| bool.is_true())))
         }
-        TypedColumn::Bytes(all) => match object.cast_exact::<PyBytes>() {
-            Ok(bytes) if bytes.as_bytes().len() <= LONGEST_TEXT => {
-                all.push(bytes.as_bytes()).map(|()| true)
-            }
+        TypedColumn::Bytes(all) => match ffi::bytes(object) {
+            Some(bytes) if bytes.len() <= LONGEST_TEXT => all.push(bytes).map(|()| true),
             _ => Ok(false),
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),

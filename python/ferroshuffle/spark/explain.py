@@ -4,28 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from typing import Any
 
 from ferroshuffle.settings import is_enabled
-from ferroshuffle.spark.lineage import Shuffle, shuffles_of
-
-
-@dataclass(frozen=True)
-class ExplainedShuffle:
-    """One shuffle of an `Explanation`."""
-
-    #: The method that was called, such as ``reduceByKey``.
-    operation: str
-    #: Where that was, as ``file:line``.
-    call_site: str
-    #: Number of partitions that it makes.
-    partitions: int
-    #: What merging is recognised as, such as ``sum of value``, and so is computed over columns
-    #: where the types of the records allow it; None where `reason` says why not.
-    aggregate: str | None
-    #: Why the functions are called, or that there are none; None where neither is so.
-    reason: str | None
+from ferroshuffle.spark.lineage import ExplainedShuffle, Shuffle, shuffles_of
 
 
 class Explanation:
@@ -104,9 +87,6 @@ def _in_order(last: Sequence[Shuffle]) -> list[Shuffle]:
 
 
 def _explained(shuffle: Shuffle) -> ExplainedShuffle:
-    aggregate, reason = shuffle.aggregate, shuffle.reason
-    if aggregate is not None and not is_enabled():
-        aggregate, reason = None, "spark.ferroshuffle.enabled is false"
-    return ExplainedShuffle(
-        shuffle.operation, shuffle.call_site, shuffle.partitions, aggregate, reason
-    )
+    if shuffle.told.aggregate is None or is_enabled():
+        return shuffle.told
+    return replace(shuffle.told, aggregate=None, reason="spark.ferroshuffle.enabled is false")

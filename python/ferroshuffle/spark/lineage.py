@@ -24,16 +24,28 @@ _MOVED = "records are moved and not merged"
 _MOST_DEPTH = 6
 
 
+@dataclass(frozen=True)
+class ExplainedShuffle:
+    """What is told of one shuffle, in an `Explanation`."""
+
+    #: The method that was called, such as ``reduceByKey``.
+    operation: str
+    #: Where that was, as ``file:line``.
+    call_site: str
+    #: Number of partitions that it makes.
+    partitions: int
+    #: What merging is recognised as, such as ``sum of value``, and so is computed over columns
+    #: where the types of the records allow it; None where `reason` says why not.
+    aggregate: str | None
+    #: Why the functions are called, or that there are none; None where neither is so.
+    reason: str | None
+
+
 @dataclass(frozen=True, eq=False)
 class Shuffle:
     """One that was asked for."""
 
-    operation: str
-    call_site: str
-    partitions: int
-    #: What merging the records is recognised as; None where `reason` says why not.
-    aggregate: str | None
-    reason: str | None
+    told: ExplainedShuffle
     #: The shuffles that the records come from.
     parents: tuple[Shuffle, ...]
 
@@ -55,9 +67,8 @@ def note_shuffle(shuffled: Any, map_side: Any, call_site: str, partitions: int) 
     operation, _, place = call_site.partition(" at ")
     aggregator = _aggregator_of(getattr(map_side, "func", None))
     aggregate, reason = (None, _MOVED) if aggregator is None else describe(aggregator)
-    before = shuffles_of(map_side)
-    shuffle = Shuffle(operation, place, partitions, aggregate, reason, before)
-    setattr(shuffled, _NOTE, (shuffle,))
+    told = ExplainedShuffle(operation, place, partitions, aggregate, reason)
+    setattr(shuffled, _NOTE, (Shuffle(told, shuffles_of(map_side)),))
 
 
 def noting(method: Callable[..., Any]) -> Callable[..., Any]:
