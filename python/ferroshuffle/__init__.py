@@ -11,6 +11,7 @@ from ferroshuffle._core import CorruptBlockError, __version__
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ferroshuffle.spark.explain import Explanation
+    from ferroshuffle.spark.stats import Statistics
 
 __all__ = [
     "CorruptBlockError",
@@ -18,6 +19,7 @@ __all__ = [
     "explain",
     "install",
     "is_installed",
+    "stats",
     "uninstall",
 ]
 
@@ -114,3 +116,38 @@ def explain(rdd: object) -> "Explanation":
     from ferroshuffle.spark.explain import explain
 
     return explain(rdd)
+
+
+def stats(context: object) -> "Statistics":
+    """
+    Tell of the shuffles that have run in a context: what became of their records, and the time.
+
+    There is a line for each of the newest 1,000 shuffles by key that were asked for since
+    `install`, if a job has run it, or a part of it. Workers count, and Spark's accumulators bring
+    the counts here when a task has succeeded; a task that is run twice counts twice.
+
+    Parameters
+    ----------
+    context : pyspark.SparkContext
+
+    Returns
+    -------
+    Statistics
+        Printed, it is a table, as HTML in a notebook; `to_dict` gives the same as dicts and lists,
+        and `shuffles` as objects whose attributes say what they are. Times are sums over the tasks,
+        in seconds; where functions are called for each record, one in 64 calls is timed.
+
+    Raises
+    ------
+    TypeError
+        If `context` is no ``SparkContext``.
+
+    Notes
+    -----
+    Records that are not said to be ``called`` or ``pickled`` were merged over columns, and sent in
+    columns. What sorts and partitions with columns switched off
+    (``spark.ferroshuffle.enabled=false``) read is not counted.
+    """
+    from ferroshuffle.spark.stats import stats
+
+    return stats(context)

@@ -7,6 +7,7 @@ __all__ = [
     "AutoSerializer",
     "BlockReader",
     "CorruptBlockError",
+    "Counters",
     "Merger",
     "RecordsIterator",
     "ShuffleWriter",
@@ -26,6 +27,12 @@ __version__: str
 class CorruptBlockError(OSError): ...
 
 @final
+class Counters:
+    def __new__(cls) -> Counters: ...
+    def to_dict(self, /) -> dict[str, Any]: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
 class StopIterationGuard:
     @property
     def __wrapped__(self) -> Callable[..., Any]: ...
@@ -35,7 +42,13 @@ class StopIterationGuard:
 
 @final
 class Merger:
-    def __new__(cls, localdirs: list[str], partitions: int, is_grouping: bool) -> Merger: ...
+    def __new__(
+        cls,
+        localdirs: list[str],
+        partitions: int,
+        is_grouping: bool,
+        counters: Counters | None = None,
+    ) -> Merger: ...
     def merge_values(
         self,
         /,
@@ -91,6 +104,7 @@ class ShuffleWriter:
         dumps: Callable[[list[Any]], bytes],
         makes_blocks: bool,
         limit_mib: float,
+        counters: Counters | None = None,
     ) -> ShuffleWriter: ...
     def __iter__(self) -> Iterator[bytes]: ...
     def __next__(self, /) -> bytes: ...
@@ -98,7 +112,12 @@ class ShuffleWriter:
 
 @final
 class BlockReader:
-    def __new__(cls, stream: object, loads: Callable[[bytes], Iterable[Any]]) -> BlockReader: ...
+    def __new__(
+        cls,
+        stream: object,
+        loads: Callable[[bytes], Iterable[Any]],
+        counters: Counters | None = None,
+    ) -> BlockReader: ...
     def __iter__(self) -> Iterator[Any]: ...
     def __next__(self, /) -> Any: ...
     def close(self, /) -> None: ...

@@ -15,6 +15,8 @@ from typing import IO, TYPE_CHECKING, Any
 from ferroshuffle import _core
 
 if TYPE_CHECKING:
+    from ferroshuffle.spark.metrics import ShuffleMetrics
+
     _Base = object
 
     class _Batched:
@@ -116,19 +118,30 @@ class BlockSerializer(_Batched):
     ----------
     serializer : pyspark.serializers.CPickleSerializer
         Makes bytes of the records that are not typed.
+    metrics : ferroshuffle.spark.metrics.ShuffleMetrics, optional
+        Where what is counted of the records goes.
     """
+
+    def __init__(self, serializer: Any, metrics: ShuffleMetrics | None = None):
+        super().__init__(serializer)
+        self.metrics = metrics
 
     def load_stream(self, stream: IO[bytes]) -> _core.BlockReader:
         """Return an iterator over the records in `stream`, up to its end or that of the data.
 
         It raises `ferroshuffle.CorruptBlockError` where they are not what was written.
         """
-        return _core.BlockReader(stream, self.serializer.loads)
+        counters = None if self.metrics is None else self.metrics.counters
+        return _core.BlockReader(stream, self.serializer.loads, counters)
 
     # PySpark calls serializers of one class and the same attributes equal, subclasses included:
     # it would take our frames for its own, and have the JVM read them.
     def __eq__(self, other: object) -> bool:
-        return type(self) is type(other) and vars(self) == vars(other)
+        # Whose records they are makes no difference to how they are read.
+        return type(self) is type(other) and {**vars(self), "metrics": None} == {
+            **vars(other),
+            "metrics": None,
+        }
 
     def __ne__(self, other: object) -> bool:
         return not self == other

@@ -151,6 +151,9 @@ class Aggregator(Generic[C, V]):
         ``(combiner, combiner) -> combiner``; may change and return its first argument.
     """
 
+    #: Where what is counted of the shuffle goes that merges by it, a `ShuffleMetrics`.
+    metrics: Any = None
+
     def __init__(
         self,
         createCombiner: Callable[[V], C],
@@ -164,6 +167,11 @@ class Aggregator(Generic[C, V]):
     def __getstate__(self) -> dict[str, Any]:
         """Send along what the functions compute: reading them once will do for all workers."""
         return {**self.__dict__, "_read": (_functions(self), _plan(self))}
+
+
+def _counters(aggregator: Any) -> _core.Counters | None:
+    metrics = getattr(aggregator, "metrics", None)
+    return getattr(metrics, "counters", None)
 
 
 def _functions(aggregator: Any) -> list[Callable[..., Any]]:
@@ -272,7 +280,7 @@ class InMemoryMerger(Merger[K, V, C]):
 
     def __init__(self, aggregator: Aggregator[C, V]):
         Merger.__init__(self, aggregator)
-        self._engine = _core.Merger([], 1, False)
+        self._engine = _core.Merger([], 1, False, _counters(aggregator))
 
     def mergeValues(self, iterator: Iterable[tuple[K, V]]) -> None:
         """Merge the values of (key, value) records."""
@@ -366,7 +374,8 @@ class ExternalMerger(Merger[K, V, C]):
     @cached_property
     def _engine(self) -> _core.Merger:
         # Made when it is first used: attributes that are set until then are heard.
-        return _core.Merger(self.localdirs, self.partitions, self._IS_GROUPING)
+        counters = _counters(self.agg)
+        return _core.Merger(self.localdirs, self.partitions, self._IS_GROUPING, counters)
 
     def _next_limit(self) -> float:
         """Return the limit in MiB that holds after a spill."""
@@ -417,8 +426,7 @@ class ExternalMerger(Merger[K, V, C]):
 
     def _external_items(self) -> Iterator[tuple[K, C]]:
         """Return an iterator over all items, merged partition by partition."""
-        # A generator: the engine gives its records away when the first is asked for, not before.
-        yield from self._engine.external_items(*self._merge_arguments())
+        return self._engine.external_items(*self._merge_arguments())
 
     def _recursive_merged_items(self, index: int) -> Iterator[tuple[K, C]]:
         """Return an iterator over the items of partition `index`, which stay where they are."""

@@ -1,10 +1,13 @@
 //! [`BlockReader`]: the reduce side of a shuffle.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList};
 
+use super::counters::Counters;
 use super::ffi;
 use super::gil_cell::GilCell;
 use super::handover::{Accepts, Handed};
@@ -12,6 +15,7 @@ use super::typed;
 use super::wire::{self, Records};
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
+use crate::metrics;
 
 /// What Spark sends in place of a length where its data ends.
 const END_OF_DATA: i32 = -1;
@@ -80,6 +84,7 @@ struct State {
     /// The next frame, where it could not be decoded for want of memory.
     unread: Option<Py<PyBytes>>,
     frames: usize,
+    counters: Arc<metrics::Counters>,
 }
 
 impl State {
@@ -103,9 +108,19 @@ impl State {
         if let (None, Some(stream)) = (&self.unread, &self.stream) {
             self.unread = self.read(stream.bind(py))?;
         }
-        let Some(frame) = &self.unread else {
+        if self.unread.is_none() {
             self.stream = None;
             return Ok(false);
+        }
+        let counters = Arc::clone(&self.counters);
+        counters.decode_time.time(|| self.decode(py))?;
+        Ok(true)
+    }
+
+    /// Makes the next frame of what was read.
+    fn decode(&mut self, py: Python<'_>) -> Result<()> {
+        let Some(frame) = &self.unread else {
+            return Ok(());
         };
         let (frame, loads) = (frame.bind(py), self.loads.bind(py));
         let number = self.frames;
@@ -128,7 +143,7 @@ impl State {
         self.frame = Some(frame);
         self.unread = None;
         self.frames += 1;
-        Ok(true)
+        Ok(())
     }
 
     /// The bytes of the next frame; `None` where the data ends.
@@ -179,6 +194,15 @@ pub struct BlockReader {
 }
 
 impl BlockReader {
+    /// What is counted of the records.
+    pub fn counters(&self, py: Python<'_>) -> Arc<metrics::Counters> {
+        let of_state = |state: &mut Option<Box<State>>| {
+            let state = state.as_ref();
+            state.map_or_else(Arc::default, |state| Arc::clone(&state.counters))
+        };
+        self.state.see(py, of_state).unwrap_or_default()
+    }
+
     /// What [`handover::next_columns`](super::handover::next_columns) gives.
     pub fn next_columns(
         &self,
@@ -209,7 +233,8 @@ impl BlockReader {
 #[pymethods]
 impl BlockReader {
     #[new]
-    fn new(stream: Py<PyAny>, loads: Py<PyAny>) -> Self {
+    #[pyo3(signature = (stream, loads, counters=None))]
+    fn new(stream: Py<PyAny>, loads: Py<PyAny>, counters: Option<&Bound<'_, Counters>>) -> Self {
         Self {
             state: GilCell::new(Some(Box::new(State {
                 stream: Some(stream),
@@ -217,6 +242,7 @@ impl BlockReader {
                 frame: None,
                 unread: None,
                 frames: 0,
+                counters: Counters::of(counters),
             }))),
         }
     }

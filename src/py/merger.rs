@@ -1,10 +1,12 @@
 //! [`Merger`]: the engine of `InMemoryMerger`, `ExternalMerger` and `ExternalGroupBy`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::counters::Counters;
 use super::gil_cell::GilCell;
 use super::guard::Function;
 use super::handover::Handed;
@@ -15,7 +17,9 @@ use super::table::Table;
 use crate::aggregate::Records;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
+use crate::metrics;
 use crate::spill::external_table::{ExternalTable, MergeLimits, Spillable};
+use crate::spill::partition_merge::PartitionMerge;
 
 /// More than it takes to import what reads functions, and to read them.
 const READING_BYTES: usize = 16 << 20;
@@ -197,7 +201,8 @@ impl Merger {
         let is_same = |now: &[Py<PyAny>; 3]| now.iter().zip(&read).all(|(now, read)| now.is(read));
         if !now.as_ref().is_some_and(is_same) {
             self.with_state(py, |state| {
-                state.table.table.widen(py)?;
+                let cause = || "other functions than were read".to_owned();
+                state.table.table.widen(py, cause)?;
                 state.read = Some(now.unwrap_or(read));
                 Ok(())
             })?;
@@ -251,10 +256,18 @@ fn out_of_memory() -> Error {
 
 #[pymethods]
 impl Merger {
-    /// With `is_grouping`, combiners are lists that `mergeCombiners` joins.
+    /// With `is_grouping`, combiners are lists that `mergeCombiners` joins. What becomes of the
+    /// records is counted by `counters`.
     #[new]
-    fn new(localdirs: Vec<PathBuf>, partitions: usize, is_grouping: bool) -> Self {
-        let table = ExternalTable::new(Table::new(is_grouping), localdirs, partitions);
+    #[pyo3(signature = (localdirs, partitions, is_grouping, counters=None))]
+    fn new(
+        localdirs: Vec<PathBuf>,
+        partitions: usize,
+        is_grouping: bool,
+        counters: Option<&Bound<'_, Counters>>,
+    ) -> Self {
+        let table = Table::new(is_grouping, Counters::of(counters));
+        let table = ExternalTable::new(table, localdirs, partitions);
         let policy = SpillPolicy::new(f64::INFINITY);
         Self {
             state: GilCell::new(Box::new(State {
@@ -307,7 +320,12 @@ impl Merger {
 
     /// Writes what is in memory to disk; returns (bytes freed, bytes written).
     fn spill(&self, py: Python<'_>) -> PyResult<(u64, u64)> {
-        let spilled = self.with_state(py, |state| state.table.spill())?;
+        let spilled = self.with_state(py, |state| {
+            let counters = Arc::clone(state.table.table.counters());
+            let spilled = counters.spill_time.time(|| state.table.spill())?;
+            counters.spilled(spilled);
+            Ok(spilled)
+        })?;
         Ok((spilled.memory_bytes, spilled.disk_bytes))
     }
 
@@ -321,27 +339,21 @@ impl Merger {
         ))
     }
 
-    /// Iterator over all records, in memory and spilled, which leaves the merger empty.
+    /// Iterator over all records, in memory and spilled, which leaves the merger empty from its
+    /// first step on.
     ///
     /// `limits` are the memory limit in MiB, the number of partitions that this merger is one of,
     /// the most partitions there may be in all, and the number of keys up to which one is not
     /// divided. `count_spilled(memory_bytes, disk_bytes)` is called where merging spills again.
     #[pyo3(signature = (agg, limits, count_spilled))]
     fn external_items(
-        &self,
-        agg: &Bound<'_, PyAny>,
+        slf: &Bound<'_, Self>,
+        agg: Py<PyAny>,
         limits: Limits,
         count_spilled: Py<PyAny>,
-    ) -> PyResult<RecordsIterator> {
-        let py = agg.py();
-        self.prepare_external(agg)?;
-        let merge = self.with_state(py, |state| {
-            state.table.table.settle(py)?;
-            let merge = state.table.take_merge(merge_limits(limits))?;
-            state.is_drained = true;
-            Ok(merge)
-        })?;
-        Ok(RecordsIterator::external(merge, count_spilled))
+    ) -> RecordsIterator {
+        let merger = slf.clone().unbind();
+        RecordsIterator::spilled(merger, agg, merge_limits(limits), count_spilled)
     }
 
     /// Iterator over the records of one partition of what was spilled, which stay on disk; other
@@ -357,8 +369,11 @@ impl Merger {
         let py = agg.py();
         self.prepare_external(agg)?;
         let limits = merge_limits(limits);
-        let merge = self.with_state(py, |state| state.table.merge_of_partition(index, limits))?;
-        Ok(RecordsIterator::external(merge, count_spilled))
+        Ok(self.with_state(py, |state| {
+            let merge = state.table.merge_of_partition(index, limits)?;
+            let counters = Arc::clone(state.table.table.counters());
+            Ok(RecordsIterator::external(merge, counters, count_spilled))
+        })?)
     }
 
     /// Forgets what is in memory and on disk.
@@ -389,6 +404,23 @@ impl Merger {
 }
 
 impl Merger {
+    /// All records, in memory and spilled, merged partition by partition, which leaves the merger
+    /// empty; and what counts them.
+    pub fn take_merge(
+        &self,
+        agg: &Bound<'_, PyAny>,
+        limits: MergeLimits,
+    ) -> Result<(PartitionMerge<Table>, Arc<metrics::Counters>)> {
+        let py = agg.py();
+        self.prepare_external(agg)?;
+        self.with_state(py, |state| {
+            state.table.table.settle(py)?;
+            let merge = state.table.take_merge(limits)?;
+            state.is_drained = true;
+            Ok((merge, Arc::clone(state.table.table.counters())))
+        })
+    }
+
     fn read_merge_combiners(&self, agg: &Bound<'_, PyAny>) -> PyResult<()> {
         let py = agg.py();
         let merge = Function::new(&agg.getattr("mergeCombiners")?)?;

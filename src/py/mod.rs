@@ -6,6 +6,7 @@
 
 pub mod block_reader;
 pub mod column_codec;
+pub mod counters;
 pub mod errors;
 pub mod external_list;
 pub mod ffi;
@@ -54,6 +55,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
         "CorruptBlockError",
         module.py().get_type::<errors::CorruptBlockError>(),
     )?;
+    module.add_class::<counters::Counters>()?;
     module.add_class::<guard::StopIterationGuard>()?;
     module.add_class::<merger::Merger>()?;
     module.add_class::<records::RecordsIterator>()?;

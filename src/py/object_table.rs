@@ -18,7 +18,7 @@ use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, KeyHash};
 use crate::memory;
-use crate::metrics::Spilled;
+use crate::metrics::{Counters, Sampler, Spilled};
 use crate::spill::block::Block;
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
@@ -47,6 +47,7 @@ pub struct ObjectTable {
     aggregate: Callback,
     /// Combiners are lists of values: they may be cut where they are written, and kept on disk.
     grouping: Option<Grouping>,
+    sampler: Sampler,
 }
 
 /// What a table knows about its groups.
@@ -78,6 +79,7 @@ impl ObjectTable {
             map: AppendOnlyMap::new(ObjectColumn::default()),
             aggregate: Callback::default(),
             grouping: is_grouping.then(Grouping::default),
+            sampler: Sampler::default(),
         }
     }
 
@@ -98,15 +100,23 @@ impl ObjectTable {
         iterator: &Bound<'_, PyAny>,
         kind: Records,
         records: usize,
+        counters: &Counters,
     ) -> Result<Progress> {
-        match kind {
-            Records::Values => self.merge_records(iterator, records, |table, pair| {
-                table.merge_value(pair, key_hash(pair.key)?)
-            }),
-            Records::Combiners => self.merge_records(iterator, records, |table, pair| {
-                table.merge_combiner(pair, key_hash(pair.key)?)
-            }),
-        }
+        let mut merged = 0;
+        let progress = match kind {
+            Records::Values => {
+                self.merge_records(iterator, records, counters, &mut merged, |table, pair| {
+                    table.merge_value(pair, key_hash(pair.key)?)
+                })
+            }
+            Records::Combiners => {
+                self.merge_records(iterator, records, counters, &mut merged, |table, pair| {
+                    table.merge_combiner(pair, key_hash(pair.key)?)
+                })
+            }
+        };
+        counters.called(kind, merged);
+        progress
     }
 
     /// Merges combiners that are typed.
@@ -148,8 +158,17 @@ impl ObjectTable {
         &mut self,
         iterator: &Bound<'_, PyAny>,
         records: usize,
+        counters: &Counters,
+        merged: &mut usize,
         merge: impl Fn(&mut Self, ffi::Pair<'_>) -> Result<()>,
     ) -> Result<Progress> {
+        let mut sampler = self.sampler;
+        let mut merge = |table: &mut Self, pair: ffi::Pair<'_>| {
+            sampler.time(&counters.aggregate_time, || merge(table, pair))?;
+            table.sampler = sampler;
+            *merged += 1;
+            Ok::<_, Error>(())
+        };
         // As many rows had room for one more when there was a look.
         let mut roomy = usize::MAX;
         for _ in 0..records {

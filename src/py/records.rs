@@ -1,5 +1,7 @@
 //! [`RecordsIterator`]: what `items()` gives.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -11,6 +13,8 @@ use super::handover::{Accepts, Handed};
 use super::merger::Merger;
 use super::table::Table;
 use crate::error::Result;
+use crate::metrics::Counters;
+use crate::spill::external_table::MergeLimits;
 use crate::spill::partition_merge::PartitionMerge;
 
 enum Source {
@@ -20,9 +24,17 @@ enum Source {
         row: usize,
         rows: usize,
     },
+    /// Records of a merger that has spilled, which gives them away when the first is asked for.
+    Spilled {
+        merger: Py<Merger>,
+        agg: Py<PyAny>,
+        limits: MergeLimits,
+        count_spilled: Py<PyAny>,
+    },
     /// Records of runs, merged partition by partition.
     External {
         merge: Box<PartitionMerge<Table>>,
+        counters: Arc<Counters>,
         count_spilled: Py<PyAny>,
     },
     Exhausted,
@@ -49,11 +61,33 @@ impl RecordsIterator {
         }
     }
 
+    /// Over all records of `merger`, which are taken from it by the first step.
+    pub fn spilled(
+        merger: Py<Merger>,
+        agg: Py<PyAny>,
+        limits: MergeLimits,
+        count_spilled: Py<PyAny>,
+    ) -> Self {
+        Self {
+            source: GilCell::new(Source::Spilled {
+                merger,
+                agg,
+                limits,
+                count_spilled,
+            }),
+        }
+    }
+
     /// Over the records of `merge`.
-    pub fn external(merge: PartitionMerge<Table>, count_spilled: Py<PyAny>) -> Self {
+    pub fn external(
+        merge: PartitionMerge<Table>,
+        counters: Arc<Counters>,
+        count_spilled: Py<PyAny>,
+    ) -> Self {
         Self {
             source: GilCell::new(Source::External {
                 merge: Box::new(merge),
+                counters,
                 count_spilled,
             }),
         }
@@ -86,8 +120,29 @@ impl RecordsIterator {
 }
 
 impl Source {
+    /// Takes the records of a merger that has spilled, if that is the source.
+    #[inline]
+    fn start(&mut self, py: Python<'_>) -> Result<()> {
+        if let Self::Spilled {
+            merger,
+            agg,
+            limits,
+            count_spilled,
+        } = self
+        {
+            let (merge, counters) = merger.get().take_merge(agg.bind(py), *limits)?;
+            *self = Self::External {
+                merge: Box::new(merge),
+                counters,
+                count_spilled: count_spilled.clone_ref(py),
+            };
+        }
+        Ok(())
+    }
+
     #[inline]
     fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
+        self.start(py)?;
         match self {
             Self::InMemory { merger, row, rows } if *row < *rows => {
                 let (key, combiner) = merger.get().row(py, *row, *rows)?;
@@ -96,11 +151,12 @@ impl Source {
             }
             Self::External {
                 merge,
+                counters,
                 count_spilled,
             } => {
-                let record = merge.next_record();
-                count(py, merge, count_spilled)?;
-                Ok(record?.map(|record| record.into_bound(py)))
+                load(py, merge, counters, count_spilled)?;
+                let record = merge.next_record()?;
+                Ok(record.map(|record| record.into_bound(py)))
             }
             _ => Ok(None),
         }
@@ -112,6 +168,7 @@ impl Source {
         most: usize,
         accepts: Accepts<'_>,
     ) -> Result<Option<Handed>> {
+        self.start(py)?;
         let columns = match self {
             Self::InMemory { merger, row, rows } if *row < *rows => {
                 let columns = merger.get().columns(py, *row, *rows, most)?;
@@ -119,11 +176,10 @@ impl Source {
             }
             Self::External {
                 merge,
+                counters,
                 count_spilled,
             } => {
-                let has_row = merge.has_row();
-                count(py, merge, count_spilled)?;
-                if has_row? {
+                if load(py, merge, counters, count_spilled)? {
                     let (table, row) = merge.current();
                     table.columns(*row, most)?.map(|found| (found, row))
                 } else {
@@ -140,17 +196,25 @@ impl Source {
     }
 }
 
-/// Tells of what a merge has spilled.
-fn count(
+/// Whether there is a row left, which is read from disk where it has to be; tells of what was
+/// spilled on the way.
+#[inline]
+fn load(
     py: Python<'_>,
     merge: &mut PartitionMerge<Table>,
+    counters: &Counters,
     count_spilled: &Py<PyAny>,
-) -> PyResult<()> {
+) -> Result<bool> {
+    if merge.is_loaded() {
+        return Ok(true);
+    }
+    let has_row = counters.spill_time.time(|| merge.has_row());
     let spilled = merge.take_spilled();
     if spilled.runs > 0 {
+        counters.spilled(spilled);
         count_spilled.call1(py, (spilled.memory_bytes, spilled.disk_bytes))?;
     }
-    Ok(())
+    has_row
 }
 
 #[cold]
@@ -181,8 +245,19 @@ impl RecordsIterator {
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         let seen = self.source.see_in_traverse(|source| match source {
             Source::InMemory { merger, .. } => visit.call(merger),
+            Source::Spilled {
+                merger,
+                agg,
+                limits: _,
+                count_spilled,
+            } => {
+                visit.call(merger)?;
+                visit.call(agg)?;
+                visit.call(count_spilled)
+            }
             Source::External {
                 merge,
+                counters: _,
                 count_spilled,
             } => {
                 visit.call(count_spilled)?;

@@ -1,12 +1,14 @@
 //! Sorting any iterable: in memory, or in runs on disk that are merged.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyDict, PyList};
 
+use super::block_reader::BlockReader;
 use super::errors::of_iterator;
 use super::external_list::{read_values, write_values};
 use super::ffi;
@@ -14,6 +16,7 @@ use super::gil_cell::GilCell;
 use super::sort_keys::{self, KeyShape};
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy, try_grow};
+use crate::metrics::{Counters, Spilled};
 use crate::sort::{NumberKeys, float_of_key, key_of_float};
 use crate::spill::local_dirs::LocalDirs;
 use crate::spill::merge::LoserTree;
@@ -208,6 +211,8 @@ struct Sorter<'py> {
     runs: Vec<Vec<BlockAddress>>,
     values: Bound<'py, PyList>,
     policy: SpillPolicy,
+    /// Those of the shuffle that the values come from.
+    counters: Arc<Counters>,
 }
 
 impl<'py> Sorter<'py> {
@@ -231,7 +236,8 @@ impl<'py> Sorter<'py> {
             let own = (self.values.len() * size_of::<usize>()) as u64;
             let wanted = (self.values.len() * SORTING_BYTES) as u64;
             if self.policy.is_due(resident.saturating_add(wanted), own) {
-                self.spill()?;
+                let counters = Arc::clone(&self.counters);
+                counters.spill_time.time(|| self.spill())?;
                 let resident = memory::resident_bytes();
                 self.policy.set_limit_mib(self.next_limit()?);
                 self.policy.spilled(resident, 0);
@@ -249,12 +255,19 @@ impl<'py> Sorter<'py> {
         let run = write_values(&self.values, order.as_deref(), &self.files)?;
         drop(order);
         let disk_bytes: u64 = run.iter().map(|block| block.len).sum();
+        let records = self.values.len() as u64;
         self.runs.push(run);
         self.values = ffi::empty_list(py)?;
         super::give_back(py);
-        let freed = resident.saturating_sub(memory::resident_bytes());
+        let memory_bytes = resident.saturating_sub(memory::resident_bytes());
+        self.counters.spilled(Spilled {
+            memory_bytes,
+            disk_bytes,
+            runs: 1,
+            records,
+        });
         self.owner
-            .call_method1("_count_spilled", (freed, disk_bytes))?;
+            .call_method1("_count_spilled", (memory_bytes, disk_bytes))?;
         Ok(())
     }
 
@@ -309,7 +322,10 @@ pub fn sort_external<'py>(
     localdirs: Vec<PathBuf>,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = owner.py();
+    let iterator = iterator.try_iter()?.into_any();
+    let shuffled = iterator.cast_exact::<BlockReader>();
     let mut sorter = Sorter {
+        counters: shuffled.map_or_else(|_| Arc::default(), |shuffled| shuffled.get().counters(py)),
         owner: owner.clone(),
         ordering: SortOrder {
             key: key.map(Bound::unbind),
@@ -321,7 +337,7 @@ pub fn sort_external<'py>(
         policy: SpillPolicy::new(f64::INFINITY),
     };
     sorter.policy.set_limit_mib(sorter.next_limit()?);
-    sorter.read(&iterator.try_iter()?.into_any())?;
+    sorter.read(&iterator)?;
     sort_list(&sorter.values, &sorter.ordering)?;
     if sorter.runs.is_empty() {
         return Ok(sorter.values.into_any());

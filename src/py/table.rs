@@ -5,15 +5,15 @@ use std::sync::Arc;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
-use super::ffi;
 use super::handover::Handed;
 use super::object_table::{ObjectTable, Progress, pair_of};
 use super::typed_table::{Outcome, TypedTable, as_pair};
+use super::{ffi, typed};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;
 use crate::aggregate::plan::Plan;
 use crate::error::{Error, Result};
-use crate::metrics::Spilled;
+use crate::metrics::{Counters, Spilled};
 use crate::spill::block;
 use crate::spill::external_table::Spillable;
 use crate::spill::layout::Layout;
@@ -32,17 +32,24 @@ pub struct Table {
     plan: Option<Plan>,
     /// A record that did not fit, as a tuple of two, and that is not merged yet.
     misfit: Option<(Py<PyAny>, Records)>,
+    counters: Arc<Counters>,
 }
 
 impl Table {
     /// An empty table. With `is_grouping`, combiners are lists that are merged by joining them.
-    pub fn new(is_grouping: bool) -> Self {
+    pub fn new(is_grouping: bool, counters: Arc<Counters>) -> Self {
         Self {
+            counters,
             objects: ObjectTable::new(is_grouping),
             typed: None,
             plan: None,
             misfit: None,
         }
+    }
+
+    /// What is counted of the records that go through it.
+    pub fn counters(&self) -> &Arc<Counters> {
+        &self.counters
     }
 
     /// The functions that records are merged by.
@@ -65,28 +72,35 @@ impl Table {
         }
     }
 
-    /// Puts what is typed into a table of objects. Where that fails, it stays as it was.
-    pub fn widen(&mut self, py: Python<'_>) -> Result<()> {
+    /// Puts what is typed into a table of objects, for that cause. Where that fails, it stays as
+    /// it was.
+    pub fn widen(&mut self, py: Python<'_>, cause: impl FnOnce() -> String) -> Result<()> {
         self.plan = None;
         let Some(typed) = &mut self.typed else {
             return Ok(());
         };
-        typed.merge_batch()?;
+        typed.merge_counted(&self.counters)?;
         if let Err(error) = typed.widen_into(py, &mut self.objects) {
             self.objects.clear();
             return Err(error);
         }
         self.typed = None;
+        self.counters.widened(cause);
         Ok(())
     }
 
     /// Merges records that were read, and could not be merged for want of memory.
     pub fn settle(&mut self, py: Python<'_>) -> Result<()> {
         if let Some(typed) = &mut self.typed {
-            typed.merge_batch()?;
+            typed.merge_counted(&self.counters)?;
         }
-        if self.misfit.is_some() {
-            self.widen(py)?;
+        if let Some((record, _)) = &self.misfit {
+            let record = record.clone_ref(py).into_bound(py);
+            let cause = match &self.typed {
+                Some(typed) => typed.misfit(&record)?,
+                None => String::new(),
+            };
+            self.widen(py, || cause)?;
         }
         // A record that its function fails for is not merged again.
         let Some((record, kind)) = self.misfit.take() else {
@@ -95,6 +109,8 @@ impl Table {
         let merged = self.objects.merge_pair(pair_of(record.bind(py))?, kind);
         if matches!(merged, Err(Error::OutOfMemory { .. })) {
             self.misfit = Some((record, kind));
+        } else {
+            self.counters.called(kind, 1);
         }
         merged
     }
@@ -129,7 +145,9 @@ impl Table {
             .as_ref()
             .is_some_and(|typed| typed.is_read_too_often())
         {
-            self.widen(py)?;
+            self.widen(py, || {
+                "lists that are read and added to by turns".to_owned()
+            })?;
         }
         if self.plan.is_some() {
             // What the iterator has held of the record before, it holds no more.
@@ -147,9 +165,9 @@ impl Table {
             }
         }
         let Some(typed) = &mut self.typed else {
-            return self.objects.merge(iterator, kind, records);
+            return self.objects.merge(iterator, kind, records, &self.counters);
         };
-        match typed.merge(iterator, kind, records)? {
+        match typed.merge(iterator, kind, records, &self.counters)? {
             Outcome::Progress(progress) => Ok(progress),
             Outcome::Misfit(record) => Ok(self.set_aside(&record, kind)),
         }
@@ -178,8 +196,14 @@ impl Table {
                 self.typed = Some(Box::new(typed));
                 Ok(())
             }
+            Ok(None) => {
+                let key = typed::of_type(pair_of(record)?.key);
+                self.counters
+                    .widened(|| format!("key is {key}, or one before is not typed"));
+                Ok(())
+            }
             // Where there is no memory for both, it stays as it is.
-            Ok(None) | Err(Error::OutOfMemory { .. }) => Ok(()),
+            Err(Error::OutOfMemory { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }
@@ -221,6 +245,7 @@ impl Spillable for Table {
             typed: self.typed.as_ref().map(|typed| Box::new(typed.fresh())),
             plan: self.plan.clone(),
             misfit: None,
+            counters: Arc::clone(&self.counters),
         }
     }
 
@@ -258,7 +283,7 @@ impl Spillable for Table {
                 if typed.merge_block(&block, &place)? {
                     return Ok(());
                 }
-                self.widen(py)?;
+                self.widen(py, || "a spilled block of other types".to_owned())?;
             }
             self.objects.merge_block(py, &block, &place)
         })
@@ -274,7 +299,9 @@ impl Spillable for Table {
             if rows.is_empty() {
                 return Ok(());
             }
-            self.widen(py)?;
+            self.widen(py, || {
+                "rows in memory of other types than spilled ones".to_owned()
+            })?;
             match &other.typed {
                 None => self.objects.merge_rows(py, &other.objects, rows),
                 Some(other) => rows.iter().try_for_each(|&row| {

@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
 
 use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
@@ -171,6 +171,47 @@ pub fn push_key(column: &mut TypedColumn, key: Borrowed<'_, '_, PyAny>) -> Resul
         TypedColumn::Tuple(fields) => push_tuple(fields, key, push_key),
         column => push(column, key),
     }
+}
+
+/// In words why `object`, which is called `name`, does not fit; `None` where it does.
+pub fn misfit(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, name: &str) -> Option<String> {
+    let within = |fields: &mut dyn Iterator<Item = (&TypedColumn, Borrowed<'_, '_, PyAny>)>| {
+        let mut fields = fields.enumerate();
+        fields.find_map(|(at, (field, item))| misfit(field, item, &format!("{name}[{at}]")))
+    };
+    let what = match column {
+        TypedColumn::Tuple(fields) if let Ok(tuple) = object.cast_exact::<PyTuple>() => {
+            if tuple.len() == fields.len() {
+                return within(&mut fields.iter().zip(tuple.iter_borrowed()));
+            }
+            format!("a tuple of {}", tuple.len())
+        }
+        TypedColumn::List(lists) if let Ok(list) = object.cast_exact::<PyList>() => {
+            let mut items = (0..list.len()).filter_map(|at| ffi::item(&list, at));
+            return within(&mut items.by_ref().map(|item| (&*lists.items, item)));
+        }
+        column if matches!(push(&mut column.fresh(), object), Ok(true)) => return None,
+        TypedColumn::Int(_) if object.is_exact_instance_of::<PyInt>() => {
+            "an int beyond 64 bits".to_owned()
+        }
+        TypedColumn::Str(_) if object.is_exact_instance_of::<PyString>() => {
+            format!("a str of over {LONGEST_TEXT} characters or with lone surrogates")
+        }
+        TypedColumn::Bytes(_) if object.is_exact_instance_of::<PyBytes>() => {
+            format!("of over {LONGEST_TEXT} bytes")
+        }
+        _ => of_type(object),
+    };
+    Some(format!("{name} is {what}"))
+}
+
+/// In words of what type an object is.
+pub fn of_type(object: Borrowed<'_, '_, PyAny>) -> String {
+    let name = object.get_type().name();
+    name.map_or_else(
+        |_| "of some type".to_owned(),
+        |name| format!("of type {name}"),
+    )
 }
 
 #[inline]

@@ -19,6 +19,7 @@ use crate::column::typed::{Lists, TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, KeyHash};
 use crate::memory::try_grow;
+use crate::metrics::Counters;
 use crate::spill::block::{Block, BlockEncoder};
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
@@ -216,10 +217,11 @@ impl TypedTable {
         iterator: &Bound<'py, PyAny>,
         kind: Records,
         records: usize,
+        counters: &Counters,
     ) -> Result<Outcome<'py>> {
         let mut left = records;
         loop {
-            self.merge_batch()?;
+            self.merge_counted(counters)?;
             if left == 0 {
                 return Ok(Outcome::Progress(Progress::Checkpoint));
             }
@@ -230,7 +232,7 @@ impl TypedTable {
             match read {
                 Ok(Some(Outcome::Progress(Progress::Exhausted))) => {
                     // What is left of the batch is merged by the next call, where it cannot be now.
-                    self.merge_batch()?;
+                    self.merge_counted(counters)?;
                     return Ok(Outcome::Progress(Progress::Exhausted));
                 }
                 Ok(Some(stopped)) => return Ok(stopped),
@@ -238,7 +240,7 @@ impl TypedTable {
                 Err(error) => {
                     // As if each record had been merged before the next one was asked for. Where
                     // memory is short, what was read waits for the next call.
-                    let _ = self.merge_batch();
+                    let _ = self.merge_counted(counters);
                     return Err(error);
                 }
             }
@@ -369,6 +371,32 @@ impl TypedTable {
         self.map.prefetch(hash);
         batch.hashes.push(hash);
         Ok(true)
+    }
+
+    /// In words why a record, a tuple of two, does not fit.
+    pub fn misfit(&self, record: &Bound<'_, PyAny>) -> Result<String> {
+        let pair = pair_of(record)?;
+        let of_key = typed::misfit(&self.map.keys().0, pair.key, "key");
+        let of_value = || match &self.batch.values {
+            Some(values) => typed::misfit(values, pair.value, "value"),
+            None => Some(format!(
+                "value is {}, which the aggregate is not for",
+                typed::of_type(pair.value)
+            )),
+        };
+        let held = || "value has a list that is held elsewhere too".to_owned();
+        Ok(of_key.or_else(of_value).unwrap_or_else(held))
+    }
+
+    /// Merges the batch, as [`merge_batch`](Self::merge_batch) does, and counts its records.
+    pub fn merge_counted(&mut self, counters: &Counters) -> Result<()> {
+        let (kind, records) = (self.batch.records, self.batch.len());
+        if records == 0 {
+            return Ok(());
+        }
+        counters.aggregate_time.time(|| self.merge_batch())?;
+        counters.typed(kind, records);
+        Ok(())
     }
 
     /// Merges the batch, of which something is left where there was no memory for it. Where memory

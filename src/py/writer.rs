@@ -1,10 +1,13 @@
 //! [`ShuffleWriter`]: the map side of a shuffle.
 
+use std::sync::Arc;
+
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use super::counters::Counters;
 use super::ffi;
 use super::gil_cell::GilCell;
 use super::handover::{Handed, next_columns};
@@ -16,6 +19,7 @@ use super::wire;
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
+use crate::metrics::{self, Sampler};
 use crate::spill::layout::Layout;
 
 /// Records that are gathered before their size is known.
@@ -68,6 +72,12 @@ impl Buckets {
     fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         let mut lists = self.lists.iter().flatten();
         lists.try_for_each(|list| visit.call(list))
+    }
+
+    fn rows(&self, py: Python<'_>, partition: u32) -> usize {
+        let list = self.lists.get(partition as usize);
+        let list = list.and_then(Option::as_ref);
+        list.map_or(0, |list| list.bind(py).len())
     }
 
     fn take(&mut self, partition: u32) -> Option<Py<PyList>> {
@@ -253,6 +263,8 @@ struct State {
     interval: CheckInterval,
     /// Records to read until memory is looked at.
     unseen: usize,
+    counters: Arc<metrics::Counters>,
+    sampler: Sampler,
 }
 
 impl State {
@@ -266,13 +278,25 @@ impl State {
             // What was written is gone: growth is measured from here.
             self.interval.starts_at(memory::resident_bytes());
             self.read(py)?;
-            self.lay_out()?;
+            let counters = Arc::clone(&self.counters);
+            counters.partition_time.time(|| self.lay_out())?;
         }
         let (Some(partition), Some(outgoing)) = (self.partitions.pop(), &mut self.outgoing) else {
             return Ok(None);
         };
-        let chunk = self.serializer.piece(py, outgoing, partition)?;
-        self.written = self.written.saturating_add(chunk.len()?);
+        let counters = &self.counters;
+        let (sent, rows) = match outgoing {
+            Outgoing::Columns(_, layout) => {
+                (&counters.sent_typed, layout.rows(partition as usize).len())
+            }
+            Outgoing::Objects(buckets) => (&counters.sent_pickled, buckets.rows(py, partition)),
+        };
+        let make_piece = || self.serializer.piece(py, outgoing, partition);
+        let chunk = counters.encode_time.time(make_piece)?;
+        let size = chunk.len()?;
+        sent.add(rows as u64);
+        counters.sent_bytes.add(size as u64);
+        self.written = self.written.saturating_add(size);
         self.chunks += 1;
         self.chunk = Some(chunk.unbind());
         let number = i64::from(partition).to_be_bytes();
@@ -323,6 +347,8 @@ impl State {
         };
         let records = records.clone_ref(py).into_bound(py);
         let most_references = most_references(&records);
+        let counters = Arc::clone(&self.counters);
+        let mut sampler = self.sampler;
         while self.count < self.full {
             let most = (self.full - self.count).min(self.unseen);
             let columns = if self.serializer.makes_blocks {
@@ -331,10 +357,14 @@ impl State {
                 None
             };
             let read = if let Some(columns) = columns {
-                self.push_columns(py, &columns)?;
+                let push = || self.push_columns(py, &columns);
+                counters.partition_time.time(push)?;
                 columns.0.len()
             } else if let Some(record) = ffi::next(&records)? {
-                self.push(&as_pair(record)?, most_references)?;
+                let record = as_pair(record)?;
+                let push = || self.push(&record, most_references);
+                sampler.time(&counters.partition_time, push)?;
+                self.sampler = sampler;
                 1
             } else {
                 self.records = None;
@@ -433,7 +463,13 @@ impl ShuffleWriter {
     /// `partitions` is taken; with `is_portable_hash` it is PySpark's own. Records are written
     /// early where the process holds more than `limit_mib` MiB. With `makes_blocks` pieces are
     /// frames of blocks, in which typed records are columns; else they are what `dumps` makes.
+    /// What becomes of the records is counted by `counters`.
     #[new]
+    #[pyo3(signature = (
+        records, partition_function, is_portable_hash, partitions, dumps, makes_blocks, limit_mib,
+        counters=None
+    ))]
+    #[allow(clippy::too_many_arguments)] // all are told by name in one place
     fn new(
         records: &Bound<'_, PyAny>,
         partition_function: Py<PyAny>,
@@ -442,6 +478,7 @@ impl ShuffleWriter {
         dumps: Py<PyAny>,
         makes_blocks: bool,
         limit_mib: f64,
+        counters: Option<&Bound<'_, Counters>>,
     ) -> PyResult<Self> {
         let mut interval = CheckInterval::new(FIRST_LOOK);
         interval.starts_at(memory::resident_bytes());
@@ -468,6 +505,8 @@ impl ShuffleWriter {
                 policy: SpillPolicy::new(limit_mib),
                 unseen: interval.records(),
                 interval,
+                counters: Counters::of(counters),
+                sampler: Sampler::default(),
             }))),
         })
     }

@@ -89,6 +89,14 @@ impl<T: Spillable> PartitionMerge<T> {
         }
     }
 
+    /// Whether the next row is there: then it is handed out without reading anything.
+    pub fn is_loaded(&self) -> bool {
+        match &self.split {
+            Some(split) => split.is_loaded(),
+            None => self.row < self.current.len(),
+        }
+    }
+
     /// The table with the next row, and that row's number, which the caller moves on; to be called
     /// after [`has_row`](Self::has_row).
     pub fn current(&mut self) -> (&mut T, &mut usize) {

@@ -128,3 +128,17 @@ def test_results_equal_those_of_stock(sc):
         )
 
     assert sessions.on_ferroshuffle(job, sc) == sessions.on_stock(job, sc)
+
+
+def test_columns_travel_between_executors_and_counts_come_back(sc):
+    def job(sc: SparkContext) -> None:
+        sums = pairs(sc).reduceByKey(lambda a, b: a + b, 2)
+        assert dict(sums.collect()) == {k: sum(range(k, RECORDS, KEYS)) for k in range(KEYS)}
+
+    sessions.on_ferroshuffle(job, sc)
+    counted = ferroshuffle.stats(sc).shuffles[-1]
+    assert counted.values_typed == RECORDS
+    assert counted.combiners_typed == counted.sent_typed
+    assert counted.sent_typed >= KEYS
+    assert counted.values_called == counted.combiners_called == counted.sent_pickled == 0
+    assert counted.spilled_records > 0

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
-from ferroshuffle.settings import is_enabled
 from ferroshuffle.spark.lineage import ExplainedShuffle, Shuffle, shuffles_of
+from ferroshuffle.spark.table import as_html, as_text
 
 
 class Explanation:
@@ -37,24 +37,12 @@ class Explanation:
     def __repr__(self) -> str:
         if not self.shuffles:
             return _NONE
-        rows = [self._HEADINGS, *self._rows()]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        rows.insert(1, tuple("-" * width for width in widths))
-        lines = (zip(row, widths, strict=True) for row in rows)
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in line).rstrip() for line in lines
-        )
+        return as_text(self._HEADINGS, self._rows())
 
     def _repr_html_(self) -> str:
         if not self.shuffles:
             return f"<p>{html.escape(_NONE)}</p>"
-        head, *body = (
-            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
-            for tag, rows in (("th", [self._HEADINGS]), ("td", self._rows()))
-            for row in rows
-        )
-        lines = "".join(f"<tr>{row}</tr>" for row in body)
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+        return as_html(self._HEADINGS, self._rows())
 
 
 _NONE = "no shuffle by key was asked for since ferroshuffle.install() or the last checkpoint"
@@ -66,7 +54,7 @@ def explain(rdd: Any) -> Explanation:
 
     if not isinstance(rdd, RDD):
         raise TypeError(f"explain() is about an RDD, not about {type(rdd).__name__!r}")
-    return Explanation([_explained(shuffle) for shuffle in _in_order(shuffles_of(rdd))])
+    return Explanation([shuffle.told for shuffle in _in_order(shuffles_of(rdd))])
 
 
 def _in_order(last: Sequence[Shuffle]) -> list[Shuffle]:
@@ -84,9 +72,3 @@ def _in_order(last: Sequence[Shuffle]) -> list[Shuffle]:
             stack.append((shuffle, True))
             stack.extend((parent, False) for parent in reversed(shuffle.parents))
     return list(done.values())
-
-
-def _explained(shuffle: Shuffle) -> ExplainedShuffle:
-    if shuffle.told.aggregate is None or is_enabled():
-        return shuffle.told
-    return replace(shuffle.told, aggregate=None, reason="spark.ferroshuffle.enabled is false")

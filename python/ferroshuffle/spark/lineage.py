@@ -14,6 +14,8 @@ from types import FunctionType
 from typing import Any
 
 from ferroshuffle.native import describe
+from ferroshuffle.serializers import BlockSerializer
+from ferroshuffle.settings import is_enabled
 from ferroshuffle.shuffle import Aggregator
 
 _NOTE = "_ferroshuffle_shuffles"
@@ -62,13 +64,21 @@ def shuffles_of(rdd: Any) -> tuple[Shuffle, ...]:
     return ()
 
 
-def note_shuffle(shuffled: Any, map_side: Any, call_site: str, partitions: int) -> None:
-    """Note on `shuffled` that it comes from `map_side`, for which PySpark has that call site."""
+def shuffle_of(
+    map_side: Any, aggregator: Aggregator[Any, Any] | None, call_site: str, partitions: int
+) -> Shuffle:
+    """Return the shuffle of `map_side`, for which PySpark has that call site."""
     operation, _, place = call_site.partition(" at ")
-    aggregator = _aggregator_of(getattr(map_side, "func", None))
     aggregate, reason = (None, _MOVED) if aggregator is None else describe(aggregator)
+    if aggregate is not None and not is_enabled():
+        aggregate, reason = None, "spark.ferroshuffle.enabled is false"
     told = ExplainedShuffle(operation, place, partitions, aggregate, reason)
-    setattr(shuffled, _NOTE, (Shuffle(told, shuffles_of(map_side)),))
+    return Shuffle(told, shuffles_of(map_side))
+
+
+def note_shuffle(shuffled: Any, shuffle: Shuffle) -> None:
+    """Note on an RDD that it comes from a shuffle."""
+    setattr(shuffled, _NOTE, (shuffle,))
 
 
 def noting(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +91,10 @@ def noting(method: Callable[..., Any]) -> Callable[..., Any]:
         shuffles = dict.fromkeys(each for rdd in from_all for each in shuffles_of(rdd))
         if shuffles and not hasattr(made, "prev"):
             setattr(made, _NOTE, tuple(shuffles))
+            # Of several shuffles' records nobody can tell whose they are.
+            deserializer = made._jrdd_deserializer
+            if len(shuffles) > 1 and isinstance(deserializer, BlockSerializer):
+                made._jrdd_deserializer = BlockSerializer(deserializer.serializer)
         return made
 
     return note_parents
@@ -94,9 +108,9 @@ def _rdds(arguments: Iterable[Any]) -> Iterator[Any]:
             yield each
 
 
-def _aggregator_of(function: object) -> Aggregator[Any, Any] | None:
+def aggregator_of(map_side: Any) -> Aggregator[Any, Any] | None:
     """Return the aggregator that the last step of an RDD's functions merges values by."""
-    held, depth = [function], 0
+    held, depth = [getattr(map_side, "func", None)], 0
     while held and depth < _MOST_DEPTH:
         for each in held:
             # The other side of a shuffle has one too, and merges combiners.

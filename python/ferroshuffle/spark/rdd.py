@@ -11,10 +11,13 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ferroshuffle import _core
 from ferroshuffle.settings import is_enabled
+
+if TYPE_CHECKING:
+    from ferroshuffle.spark.metrics import ShuffleMetrics
 
 
 class MapOutput:
@@ -34,6 +37,8 @@ class MapOutput:
         Records are sent in blocks, which `BlockSerializer` reads; else as `serializer` makes them.
     limit : float
         Records are written early where the process holds more than this, in MiB.
+    metrics : ShuffleMetrics, optional
+        Where what is counted goes.
     """
 
     def __init__(
@@ -44,6 +49,7 @@ class MapOutput:
         serializer: Any,
         makes_blocks: bool,
         limit: float,
+        metrics: ShuffleMetrics | None = None,
     ):
         self.partitions = partitions
         self.partition_function = partition_function
@@ -51,6 +57,7 @@ class MapOutput:
         self.serializer = serializer
         self.makes_blocks = makes_blocks
         self.limit = limit
+        self.metrics = metrics
 
     def __call__(self, _split: int, records: Iterable[Any]) -> _core.ShuffleWriter:
         """Return in turn the packed number of a partition and bytes of some of its records."""
@@ -63,6 +70,7 @@ class MapOutput:
             self.serializer.dumps,
             self.makes_blocks,
             self.limit,
+            None if self.metrics is None else self.metrics.counters,
         )
 
 
@@ -71,7 +79,8 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
     from pyspark import serializers
 
     from ferroshuffle.serializers import BlockSerializer
-    from ferroshuffle.spark.lineage import note_shuffle
+    from ferroshuffle.spark.lineage import aggregator_of, note_shuffle, shuffle_of
+    from ferroshuffle.spark.stats import ShufflesOfContext
 
     spark: Any = importlib.import_module("pyspark.rdd")
     # The one that PySpark itself takes, whatever has been put in its place since.
@@ -95,6 +104,12 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
         serializer = context._unbatched_serializer
         # Frames of blocks are pickles, so that whoever takes PySpark's way can read them.
         makes_blocks = type(serializer) is serializers.CPickleSerializer and is_enabled()
+        site = _call_site(context)
+        aggregator = aggregator_of(self)
+        shuffle = shuffle_of(self, aggregator, site._call_site, partitions)
+        metrics = ShufflesOfContext.of(context).add(shuffle.told)
+        if aggregator is not None:
+            aggregator.metrics = metrics
         output = MapOutput(
             partitions,
             partitionFunc,
@@ -102,19 +117,19 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
             serializer,
             makes_blocks,
             self._memory_limit() / 2,
+            metrics,
         )
         map_side = self.mapPartitionsWithIndex(output, preservesPartitioning=True)
         map_side._bypass_serializer = True  # its items are bytes already
         jvm = context._jvm
-        site = _call_site(context)
         with site:
             pairs = jvm.PairwiseRDD(map_side._jrdd.rdd()).asJavaPairRDD()
             jvm_partitioner = jvm.PythonPartitioner(partitions, id(partitionFunc))
         shuffled = jvm.PythonRDD.valueOfPair(pairs.partitionBy(jvm_partitioner))
-        deserializer = BlockSerializer(serializer) if makes_blocks else batched(serializer)
+        deserializer = BlockSerializer(serializer, metrics) if makes_blocks else batched(serializer)
         reduce_side: Any = spark.RDD(shuffled, context, deserializer)
         reduce_side.partitioner = partitioner
-        note_shuffle(reduce_side, self, site._call_site, partitions)
+        note_shuffle(reduce_side, shuffle)
         return reduce_side
 
     return partitionBy
