@@ -8,15 +8,18 @@ use crate::column::KeyColumn;
 use crate::error::{Error, Result};
 use crate::memory::{self, try_grow, try_with_capacity};
 
-/// Rows are numbered in 32 bits, which halves the index; a table this large is over the memory
-/// of any worker long before.
-pub const MAX_ROWS: usize = u32::MAX as usize;
+/// Rows are numbered in 32 bits, which halves the index, and slots in the bits of a tag. A table
+/// this large is over the memory of any worker long before.
+pub const MAX_ROWS: usize = (1 << TAG_BITS) / 10 * FULL_TENTHS;
 
 /// Slots of the smallest index.
 const FEWEST_SLOTS: usize = 16;
 
 /// An index that is fuller than this many tenths is doubled: longer chains cost more than room.
 const FULL_TENTHS: usize = 7;
+
+/// An allocator keeps what a table of some MiB has outgrown, and the table goes on growing beside it.
+const WORTH_GIVING_BACK: usize = 1 << 20;
 
 /// The hash of a key.
 #[derive(Clone, Copy, Debug)]
@@ -85,10 +88,15 @@ impl Slot {
 /// The bit above the row.
 const UNIQUE_BIT: u32 = u32::BITS;
 
-/// The upper half of a hash, without its last bit: the index spends the lower bits on the place.
+/// The upper half of a hash, without its last bit.
 const TAG: u64 = u64::MAX << (UNIQUE_BIT + 1);
+const TAG_BITS: u32 = TAG.count_ones();
 
 /// Where rows are found by hash: open addressing, one slot after the other.
+///
+/// The place of a hash is told by its uppermost bits, as many as there are slots for. Those are in
+/// the tag: so a larger index is made of the slots alone, without a look at the keys, and in the
+/// order in which they lie, so that it goes over both memories from one end to the other.
 ///
 /// A probe of a table larger than the cache costs what its misses cost. Here that is one, for
 /// tag and row together, found or not; hashbrown's `HashTable`, which this was, has its tags in
@@ -97,18 +105,43 @@ const TAG: u64 = u64::MAX << (UNIQUE_BIT + 1);
 struct Index {
     /// As many as a power of two, or none.
     slots: Vec<Slot>,
+    /// The bits of a hash that do not tell its place.
+    shift: u32,
     len: usize,
+}
+
+/// Where a key may be added that was not found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vacant(usize);
+
+/// Where looking for a key starts, and the slot that is there.
+#[derive(Clone, Copy)]
+pub struct Start(usize, Slot);
+
+impl Start {
+    /// The row of the key that is compared first, to be prefetched.
+    #[inline]
+    pub fn row(self) -> Option<usize> {
+        (!self.1.is_free()).then(|| self.1.row())
+    }
+}
+
+/// What looking for a key comes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// It is in that row.
+    Row(usize),
+    /// It is not there.
+    Vacant(Vacant),
 }
 
 impl Index {
     /// The slots of a chain, one after the other, without an end where there are any: there is
     /// always a free slot, at which every caller stops.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the lower bits are what is wanted
-    fn probe(&self, hash: u64) -> impl Iterator<Item = (usize, Slot)> + '_ {
+    fn probe(&self, mut place: usize) -> impl Iterator<Item = (usize, Slot)> + '_ {
         let slots = self.slots.as_slice();
         let mask = slots.len().wrapping_sub(1);
-        let mut place = hash as usize & mask;
         std::iter::from_fn(move || {
             let found = (place, *slots.get(place)?);
             place = (place + 1) & mask;
@@ -116,10 +149,24 @@ impl Index {
         })
     }
 
-    fn add(&mut self, hash: KeyHash, row: usize) {
-        let free = self.probe(hash.bits).find(|(_, slot)| slot.is_free());
-        if let Some(slot) = free.and_then(|(place, _)| self.slots.get_mut(place)) {
-            *slot = Slot::new(hash, row);
+    /// Where the slots of a hash start.
+    #[inline]
+    #[allow(clippy::cast_possible_truncation)] // it is below the number of slots
+    fn place(&self, hash: u64) -> usize {
+        hash.checked_shr(self.shift).unwrap_or(0) as usize
+    }
+
+    #[inline]
+    fn free_place(&self, hash: u64) -> Vacant {
+        let mut slots = self.probe(self.place(hash));
+        let free = slots.find(|(_, slot)| slot.is_free());
+        Vacant(free.map_or(usize::MAX, |(place, _)| place))
+    }
+
+    #[inline]
+    fn put(&mut self, Vacant(place): Vacant, added: Slot) {
+        if let Some(slot) = self.slots.get_mut(place) {
+            *slot = added;
             self.len += 1;
         }
     }
@@ -130,24 +177,27 @@ impl Index {
             .max(FEWEST_SLOTS)
     }
 
-    /// Makes room for `rows` rows; `hash_of` tells the hash of one it has.
-    fn reserve(&mut self, rows: usize, hash_of: impl Fn(usize) -> Option<u64>) -> Result<()> {
+    /// Makes room for `rows` rows.
+    fn reserve(&mut self, rows: usize) -> Result<()> {
         if rows * 10 <= self.slots.len() * FULL_TENTHS {
             return Ok(());
         }
         let slots = Self::slots_for(rows);
         let mut larger = Self {
             slots: try_with_capacity(slots, WHAT)?,
+            shift: u64::BITS - slots.trailing_zeros(),
             len: 0,
         };
         larger.slots.resize(slots, Slot::default());
         for slot in self.slots.iter().filter(|slot| !slot.is_free()) {
-            if let Some(bits) = hash_of(slot.row()) {
-                let is_unique = slot.is_unique();
-                larger.add(KeyHash { bits, is_unique }, slot.row());
-            }
+            let free = larger.free_place(slot.0);
+            larger.put(free, *slot);
         }
+        let outgrown = self.slots.capacity() * size_of::<Slot>();
         *self = larger;
+        if outgrown >= WORTH_GIVING_BACK {
+            memory::give_back();
+        }
         Ok(())
     }
 }
@@ -203,27 +253,42 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
 
     /// Asks memory for the place of a key of that hash, which is needed soon.
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // the lower bits are what is wanted
     pub fn prefetch(&self, hash: KeyHash) {
-        let place = hash.bits as usize & self.index.slots.len().wrapping_sub(1);
+        let place = self.index.place(hash.bits);
         if let Some(slot) = self.index.slots.get(place) {
             memory::prefetch(slot);
         }
     }
 
-    /// The row that a look-up of that hash meets first.
+    /// Where looking for a key of that hash comes to a key to be compared with, or to its end.
     #[inline]
-    pub fn first_row(&self, hash: KeyHash) -> Option<usize> {
-        let (_, slot) = self.index.probe(hash.bits).next()?;
-        (!slot.is_free()).then(|| slot.row())
+    pub fn start(&self, hash: KeyHash) -> Start {
+        let mut slots = self.index.probe(self.index.place(hash.bits));
+        let found = slots.find(|(_, slot)| slot.is_free() || slot.has_tag_of(hash));
+        found.map_or(Start(usize::MAX, Slot::default()), |(place, slot)| {
+            Start(place, slot)
+        })
     }
 
-    /// The row of `key`, or `None`. Fails where comparing two keys fails.
+    /// The row of `key`, or where it is to be [`push`](Self::push)ed. Fails where comparing two
+    /// keys fails.
     #[inline]
-    pub fn find(&self, hash: KeyHash, key: K::Probe<'_>) -> Result<Option<usize>> {
-        for (_, slot) in self.index.probe(hash.bits) {
+    pub fn find(&self, hash: KeyHash, key: K::Probe<'_>) -> Result<Found> {
+        let start = Start(self.index.place(hash.bits), Slot::default());
+        self.find_from(start, hash, key)
+    }
+
+    /// The same from a [`start`](Self::start) on, with no [`make_room`](Self::make_room) since.
+    #[inline]
+    pub fn find_from(
+        &self,
+        Start(start, _): Start,
+        hash: KeyHash,
+        key: K::Probe<'_>,
+    ) -> Result<Found> {
+        for (place, slot) in self.index.probe(start) {
             if slot.is_free() {
-                break;
+                return Ok(Found::Vacant(Vacant(place)));
             }
             if !slot.has_tag_of(hash) {
                 continue;
@@ -235,10 +300,15 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
                 self.keys.is_same(row, key)?
             };
             if is_same {
-                return Ok(Some(row));
+                return Ok(Found::Row(row));
             }
         }
-        Ok(None)
+        Ok(Found::Vacant(Vacant(usize::MAX)))
+    }
+
+    /// Where a key of that hash is to be pushed, which is known not to be there.
+    pub fn vacant(&self, hash: KeyHash) -> Vacant {
+        self.index.free_place(hash.bits)
     }
 
     /// Makes room for one more key, so that the next [`push`](Self::push) asks for no memory.
@@ -256,11 +326,7 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
                 what: WHAT,
             });
         }
-        let hash_of = |row| {
-            let kept = || self.hashes.get(row).copied();
-            self.keys.hash(row).or_else(kept)
-        };
-        self.index.reserve(rows, hash_of)?;
+        self.index.reserve(rows)?;
         if !self.keys.makes_hashes() {
             try_grow(&mut self.hashes, more, WHAT)?;
         }
@@ -286,16 +352,22 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         self.keys.reserve(more);
     }
 
-    /// Adds a key that [`find`](Self::find) did not find, after [`make_room`](Self::make_room);
-    /// `add` appends it to the keys. Where that fails, the map is as it was.
+    /// Adds a key where [`find`](Self::find) did not find it, with [`make_room`](Self::make_room)
+    /// before that and nothing since; `add` appends it to the keys. Where that fails, the map is
+    /// as it was.
     #[inline]
-    pub fn push(&mut self, hash: KeyHash, add: impl FnOnce(&mut K) -> Result<()>) -> Result<()> {
+    pub fn push(
+        &mut self,
+        hash: KeyHash,
+        vacant: Vacant,
+        add: impl FnOnce(&mut K) -> Result<()>,
+    ) -> Result<()> {
         add(&mut self.keys)?;
         let row = self.index.len;
         if !self.keys.makes_hashes() {
             self.hashes.push(hash.bits);
         }
-        self.index.add(hash, row);
+        self.index.put(vacant, Slot::new(hash, row));
         Ok(())
     }
 
@@ -376,16 +448,25 @@ mod tests {
         KeyHash { bits, is_unique }
     }
 
-    fn add(map: &mut AppendOnlyMap<Words>, hash: KeyHash, word: &str) -> usize {
-        if let Some(row) = map.find(hash, word).unwrap() {
-            return row;
+    fn row_of(map: &AppendOnlyMap<Words>, hash: KeyHash, word: &str) -> Option<usize> {
+        match map.find(hash, word).unwrap() {
+            Found::Row(row) => Some(row),
+            Found::Vacant(_) => None,
         }
+    }
+
+    fn add(map: &mut AppendOnlyMap<Words>, hash: KeyHash, word: &str) -> usize {
         map.make_room().unwrap();
+        let vacant = match map.find(hash, word).unwrap() {
+            Found::Row(row) => return row,
+            Found::Vacant(vacant) => vacant,
+        };
+        assert_eq!(vacant, map.vacant(hash));
         let push = |words: &mut Words| {
             words.rows.push(word.to_owned());
             Ok(())
         };
-        map.push(hash, push).unwrap();
+        map.push(hash, vacant, push).unwrap();
         map.len() - 1
     }
 
@@ -407,10 +488,10 @@ mod tests {
             assert_eq!(add(&mut map, hash_of(word), word), row);
         }
         for (row, word) in words.iter().enumerate() {
-            assert_eq!(map.find(hash_of(word), word).unwrap(), Some(row));
+            assert_eq!(row_of(&map, hash_of(word), word), Some(row));
         }
         assert_eq!(map.keys().rows, words);
-        assert_eq!(map.find(hash_of("absent"), "absent").unwrap(), None);
+        assert_eq!(row_of(&map, hash_of("absent"), "absent"), None);
     }
 
     #[test]
@@ -420,7 +501,7 @@ mod tests {
             assert_eq!(add(&mut map, plain(42), &i.to_string()), i);
         }
         for i in 0..300 {
-            assert_eq!(map.find(plain(42), &i.to_string()).unwrap(), Some(i));
+            assert_eq!(row_of(&map, plain(42), &i.to_string()), Some(i));
         }
     }
 
@@ -431,9 +512,9 @@ mod tests {
         map.keys_mut().poison = Some("b".into());
         assert!(map.find(plain(1), "b").is_err());
         assert_eq!(map.len(), 1);
-        assert_eq!(map.find(plain(1), "a").unwrap(), Some(0));
+        assert_eq!(row_of(&map, plain(1), "a"), Some(0));
         // Another hash is never compared, so it cannot fail.
-        assert_eq!(map.find(plain(1 << 40), "b").unwrap(), None);
+        assert_eq!(row_of(&map, plain(1 << 40), "b"), None);
     }
 
     #[test]
@@ -445,23 +526,23 @@ mod tests {
         }
         map.keys_mut().poison = Some("never compared".into());
         for i in 0..1000_u64 {
-            let found = map.find(unique(i << 33), "never compared").unwrap();
+            let found = row_of(&map, unique(i << 33), "never compared");
             assert_eq!(found, Some(usize::try_from(i).unwrap()));
         }
         // As much of the hash as a slot has is the same, the rest of it is not.
-        let near = map.find(unique((1 << 33) | (1 << 20)), "never compared");
-        assert_eq!(near.unwrap(), None);
+        let near = unique((1 << 33) | (1 << 20));
+        assert_eq!(row_of(&map, near, "never compared"), None);
     }
 
     #[test]
     fn a_unique_hash_is_compared_with_one_that_is_not() {
         let mut map = AppendOnlyMap::new(Words::default());
         add(&mut map, unique(9), "nine");
-        assert_eq!(map.find(plain(9), "nine").unwrap(), Some(0));
-        assert_eq!(map.find(plain(9), "other").unwrap(), None);
+        assert_eq!(row_of(&map, plain(9), "nine"), Some(0));
+        assert_eq!(row_of(&map, plain(9), "other"), None);
         add(&mut map, plain(8), "eight");
-        assert_eq!(map.find(unique(8), "eight").unwrap(), Some(1));
-        assert_eq!(map.find(unique(8), "other").unwrap(), None);
+        assert_eq!(row_of(&map, unique(8), "eight"), Some(1));
+        assert_eq!(row_of(&map, unique(8), "other"), None);
     }
 
     #[test]
@@ -473,7 +554,7 @@ mod tests {
         let before = map.heap_bytes();
         map.reset();
         assert_eq!(map.heap_bytes(), before);
-        assert_eq!(map.find(hash_of("7"), "7").unwrap(), None);
+        assert_eq!(row_of(&map, hash_of("7"), "7"), None);
         assert_eq!(add(&mut map, plain(3), "again"), 0);
     }
 

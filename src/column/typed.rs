@@ -537,6 +537,20 @@ impl TypedColumn {
             Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch(row)),
         }
     }
+
+    /// Asks memory for the texts in `row`, some time after [`prefetch`](Self::prefetch).
+    #[inline]
+    pub fn prefetch_long(&self, row: usize) {
+        match self {
+            Self::Str(texts) | Self::Bytes(texts) => {
+                if let Some(text) = texts.bytes.get(texts.start(row)) {
+                    memory::prefetch(text);
+                }
+            }
+            Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch_long(row)),
+            _ => {}
+        }
+    }
 }
 
 fn extend<T: Copy>(to: &mut Vec<T>, from: &[T], rows: Range<usize>) -> Result<()> {

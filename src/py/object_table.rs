@@ -16,7 +16,7 @@ use crate::column::codec;
 use crate::column::object::ObjectColumn;
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
-use crate::map::{AppendOnlyMap, KeyHash};
+use crate::map::{AppendOnlyMap, Found, KeyHash, Vacant};
 use crate::memory;
 use crate::metrics::{Counters, Sampler, Spilled};
 use crate::spill::block::Block;
@@ -136,7 +136,7 @@ impl ObjectTable {
             hashes.push(hash);
         }
         for hash in &hashes {
-            if let Some(row) = self.map.first_row(*hash) {
+            if let Some(row) = self.map.start(*hash).row() {
                 self.prefetch(row);
             }
         }
@@ -202,11 +202,12 @@ impl ObjectTable {
 
     #[inline]
     fn merge_value(&mut self, pair: ffi::Pair<'_>, hash: KeyHash) -> Result<()> {
-        if let Some(row) = self.map.find(hash, pair.key)? {
-            self.aggregate.merge_value(row, pair.value)?;
-        } else {
-            self.aggregate.create(pair.value)?;
-            push_key(&mut self.map, pair.key, hash)?;
+        match self.map.find(hash, pair.key)? {
+            Found::Row(row) => self.aggregate.merge_value(row, pair.value)?,
+            Found::Vacant(vacant) => {
+                self.aggregate.create(pair.value)?;
+                push_key(&mut self.map, pair.key, hash, vacant)?;
+            }
         }
         if let Some(grouping) = &mut self.grouping {
             grouping.items += 1;
@@ -219,12 +220,13 @@ impl ObjectTable {
         if self.grouping.is_some() {
             return self.merge_group(pair, hash);
         }
-        if let Some(row) = self.map.find(hash, pair.key)? {
-            return self.aggregate.merge_combiner(row, pair.value);
+        match self.map.find(hash, pair.key)? {
+            Found::Row(row) => self.aggregate.merge_combiner(row, pair.value),
+            Found::Vacant(vacant) => {
+                self.aggregate.adopt(pair.value)?;
+                push_key(&mut self.map, pair.key, hash, vacant)
+            }
         }
-        self.aggregate.adopt(pair.value)?;
-        push_key(&mut self.map, pair.key, hash)?;
-        Ok(())
     }
 
     /// Merges one record.
@@ -246,7 +248,8 @@ impl ObjectTable {
     ) -> Result<()> {
         self.make_room()?;
         self.aggregate.adopt(combiner)?;
-        push_key(&mut self.map, key, hash)
+        let vacant = self.map.vacant(hash);
+        push_key(&mut self.map, key, hash, vacant)
     }
 
     /// Adds a group whose values are in blocks, and a row for it, to a table of such groups.
@@ -281,25 +284,31 @@ impl ObjectTable {
             return Ok(());
         };
         if let Some(on_disk) = &mut grouping.on_disk {
-            let row = if let Some(row) = found {
-                let pending = self.aggregate.combiners().get(row)?;
-                ffi::append(pending.bind(py).cast().map_err(PyErr::from)?, &pair.value)?;
-                row
-            } else {
-                let pending = ffi::new_list(py, [pair.value.to_owned()])?;
-                on_disk.groups.push(DiskGroup::default());
-                self.aggregate.adopt(pending.as_any().as_borrowed())?;
-                push_key(&mut self.map, pair.key, hash)?;
-                self.map.len() - 1
+            let row = match found {
+                Found::Row(row) => {
+                    let pending = self.aggregate.combiners().get(row)?;
+                    ffi::append(pending.bind(py).cast().map_err(PyErr::from)?, &pair.value)?;
+                    row
+                }
+                Found::Vacant(vacant) => {
+                    let pending = ffi::new_list(py, [pair.value.to_owned()])?;
+                    on_disk.groups.push(DiskGroup::default());
+                    self.aggregate.adopt(pending.as_any().as_borrowed())?;
+                    push_key(&mut self.map, pair.key, hash, vacant)?;
+                    self.map.len() - 1
+                }
             };
             if let Some(group) = on_disk.groups.get_mut(row) {
                 group.count += items;
             }
-        } else if let Some(row) = found {
-            self.aggregate.merge_combiner(row, pair.value)?;
         } else {
-            self.aggregate.adopt(pair.value)?;
-            push_key(&mut self.map, pair.key, hash)?;
+            match found {
+                Found::Row(row) => self.aggregate.merge_combiner(row, pair.value)?,
+                Found::Vacant(vacant) => {
+                    self.aggregate.adopt(pair.value)?;
+                    push_key(&mut self.map, pair.key, hash, vacant)?;
+                }
+            }
         }
         grouping.items += items;
         Ok(())
@@ -363,8 +372,9 @@ fn push_key(
     map: &mut AppendOnlyMap<ObjectColumn>,
     key: Borrowed<'_, '_, PyAny>,
     hash: KeyHash,
+    vacant: Vacant,
 ) -> Result<()> {
-    map.push(hash, |keys| {
+    map.push(hash, vacant, |keys| {
         keys.push(key.to_owned().unbind());
         Ok(())
     })

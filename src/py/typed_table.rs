@@ -17,7 +17,7 @@ use crate::aggregate::plan::Plan;
 use crate::column::codec::{self, Columns};
 use crate::column::typed::{Lists, TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
-use crate::map::{AppendOnlyMap, KeyHash};
+use crate::map::{AppendOnlyMap, Found, KeyHash, Start};
 use crate::memory::try_grow;
 use crate::metrics::Counters;
 use crate::spill::block::{Block, BlockEncoder};
@@ -75,6 +75,8 @@ struct Batch {
     has_lists: bool,
     /// There are texts or lists in the keys or values.
     is_long: bool,
+    /// Where looking for each key starts.
+    starts: Vec<Start>,
     /// The rows that the records belong to.
     rows: Vec<u32>,
 }
@@ -88,6 +90,7 @@ impl Batch {
             values: None,
             has_lists: false,
             is_long: false,
+            starts: Vec::new(),
             rows: Vec::new(),
         }
     }
@@ -414,23 +417,33 @@ impl TypedTable {
         self.aggregate.try_reserve(values, records)?;
         batch.rows.clear();
         try_grow(&mut batch.rows, records, WHAT)?;
+        batch.starts.clear();
+        try_grow(&mut batch.starts, records, WHAT)?;
         for hash in &batch.hashes {
-            if let Some(row) = self.map.first_row(*hash) {
+            let start = self.map.start(*hash);
+            batch.starts.push(start);
+            if let Some(row) = start.row() {
                 self.map.keys().0.prefetch(row);
                 self.aggregate.prefetch(row);
             }
         }
-        for (row, hash) in batch.hashes.iter().enumerate() {
+        if batch.keys.is_long() {
+            for row in batch.starts.iter().filter_map(|start| start.row()) {
+                self.map.keys().0.prefetch_long(row);
+            }
+        }
+        for (row, (hash, start)) in batch.hashes.iter().zip(&batch.starts).enumerate() {
             let probe = TypedProbe {
                 column: &batch.keys,
                 row,
             };
-            let found = if let Some(found) = self.map.find(*hash, probe)? {
-                found
-            } else {
-                let add = |keys: &mut TypedKeys| keys.0.push_from(&batch.keys, row);
-                self.map.push(*hash, add)?;
-                self.map.len() - 1
+            let found = match self.map.find_from(*start, *hash, probe)? {
+                Found::Row(row) => row,
+                Found::Vacant(vacant) => {
+                    let add = |keys: &mut TypedKeys| keys.0.push_from(&batch.keys, row);
+                    self.map.push(*hash, vacant, add)?;
+                    self.map.len() - 1
+                }
             };
             // Rows are numbered in 32 bits.
             batch.rows.extend(u32::try_from(found));
@@ -626,6 +639,7 @@ impl TypedTable {
         let mut hashes = Vec::new();
         Python::attach(|py| typed::hashes(py, &keys, &mut hashes))?;
         let rows = std::mem::take(&mut self.batch.rows);
+        let starts = std::mem::take(&mut self.batch.starts);
         let batch = Batch {
             records: Records::Combiners,
             keys,
@@ -633,6 +647,7 @@ impl TypedTable {
             values: Some(combiners),
             has_lists: false,
             is_long: false,
+            starts,
             rows,
         };
         let kept = std::mem::replace(&mut self.batch, batch);
