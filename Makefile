@@ -12,6 +12,9 @@ PYSPARK := 4.3.0
 # `make test` takes these too, `make test-versions` all of them.
 OTHER_PYSPARK := 3.5.9 4.0.5
 FURTHER_PYSPARK := 4.1.4 4.2.1
+# For each other CPython, the newest PySpark that runs on it.
+OTHER_PYTHONS := 3.10 3.12 3.13 3.14
+PYSPARK_FOR_3.10 := 4.0.5
 CARGO_DENY := 0.20.2
 
 # Python 3.11 comes first: it is the one version that every supported PySpark runs on.
@@ -37,7 +40,7 @@ export SPARK_LOCAL_IP := 127.0.0.1
 unexport SPARK_HOME SPARK_CONF_DIR PYTHONPATH
 
 .PHONY: help venv build demo test lint bench advisories clean
-.PHONY: test-rust test-python test-doc test-slow test-spill test-versions test-install
+.PHONY: test-rust test-python test-doc test-slow test-spill test-versions test-pythons test-install
 .PHONY: needs-java needs-rust
 
 help: ## this list
@@ -78,6 +81,16 @@ test-pyspark-%: needs-java .venvs/pyspark-%/.installed
 	PYSPARK_PYTHON=$(CURDIR)/.venvs/pyspark-$*/bin/python \
 	PYSPARK_DRIVER_PYTHON=$(CURDIR)/.venvs/pyspark-$*/bin/python \
 	.venvs/pyspark-$*/bin/pytest -m 'not slow' tests/core tests/spark
+
+test-pythons: ## what depends on CPython (reading bytecode, columns) with each other one in the PATH
+	@for version in $(OTHER_PYTHONS); do \
+	  if python$$version -c '' 2>/dev/null; then $(MAKE) --no-print-directory test-python-$$version; \
+	  else echo "python$$version is not in the PATH"; fi; \
+	done
+
+test-python-%: .venvs/python-%/.installed
+	.venvs/python-$*/bin/pytest tests/core/test_bytecode.py tests/core/test_recognize.py \
+	  tests/core/test_native.py tests/core/test_wire.py tests/compat
 
 test-install: .venv/.installed needs-rust ## pip installs the sdist into an environment of its own
 	rm -rf target/sdist
@@ -141,6 +154,15 @@ target/wheels/.built: .venv/.installed $(RUST_SOURCES) $(PYTHON_SOURCES) | needs
 	rm -rf target/wheels
 	$(BIN)/maturin build --release --locked --interpreter $(BIN)/python --compatibility linux \
 	  --out target/wheels
+	@touch $@
+
+.venvs/python-%/.installed: requirements/test.txt .venv/.installed $(RUST_SOURCES) $(PYTHON_SOURCES) | needs-rust
+	[ -x $(@D)/bin/python ] || python$* -m venv $(@D)
+	$(@D)/bin/pip install --quiet -r requirements/test.txt pyspark==$(or $(PYSPARK_FOR_$*),$(PYSPARK))
+	rm -rf target/wheels-$*
+	$(BIN)/maturin build --release --locked --interpreter python$* --compatibility linux \
+	  --out target/wheels-$*
+	$(@D)/bin/pip install --quiet --no-deps --force-reinstall target/wheels-$*/ferroshuffle-*.whl
 	@touch $@
 
 .venvs/pyspark-%/.installed: requirements/test.txt target/wheels/.built

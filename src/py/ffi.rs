@@ -118,12 +118,14 @@ fn call<'py, const PLACES: usize>(
         } else {
             None
         };
-        let result = entry.unwrap_or(ffi::PyObject_Vectorcall)(
-            callee,
-            places.as_mut_ptr().add(1),
-            (PLACES - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET,
-            std::ptr::null_mut(),
-        );
+        let arguments = places.as_mut_ptr().add(1);
+        let count = (PLACES - 1) | ffi::PY_VECTORCALL_ARGUMENTS_OFFSET;
+        let no_names = std::ptr::null_mut();
+        // Not a choice of one of two pointers: before 3.11 the second is no C function.
+        let result = match entry {
+            Some(entry) => entry(callee, arguments, count, no_names),
+            None => ffi::PyObject_Vectorcall(callee, arguments, count, no_names),
+        };
         Bound::from_owned_ptr_or_err(function.py(), result)
     }
 }
