@@ -171,6 +171,35 @@ impl Index {
         }
     }
 
+    fn remove(&mut self, hash: u64, row: usize) {
+        let is_end = |slot: Slot| slot.is_free() || slot.row() == row;
+        let found = self.probe(self.place(hash)).find(|&(_, slot)| is_end(slot));
+        let Some((mut gap, _)) = found.filter(|(_, slot)| !slot.is_free()) else {
+            return;
+        };
+        // What follows without a gap moves up, unless it would stand before its place then.
+        let mask = self.slots.len().wrapping_sub(1);
+        let mut next = (gap + 1) & mask;
+        while let Some(&slot) = self.slots.get(next)
+            && !slot.is_free()
+        {
+            let way = next.wrapping_sub(self.place(slot.0)) & mask;
+            if way >= next.wrapping_sub(gap) & mask {
+                self.set(gap, slot);
+                gap = next;
+            }
+            next = (next + 1) & mask;
+        }
+        self.set(gap, Slot::default());
+        self.len -= 1;
+    }
+
+    fn set(&mut self, place: usize, to: Slot) {
+        if let Some(slot) = self.slots.get_mut(place) {
+            *slot = to;
+        }
+    }
+
     fn slots_for(rows: usize) -> usize {
         (rows.saturating_mul(10) / FULL_TENTHS + 1)
             .next_power_of_two()
@@ -371,6 +400,16 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         Ok(())
     }
 
+    /// Forgets the keys from `rows` on; the caller takes them out of the key column then.
+    pub fn truncate(&mut self, rows: usize) {
+        for row in rows..self.len() {
+            if let Some(bits) = self.hash(row) {
+                self.index.remove(bits, row);
+            }
+        }
+        self.hashes.truncate(rows);
+    }
+
     /// Bytes allocated by the map and its key column.
     pub fn heap_bytes(&self) -> usize {
         self.index.slots.capacity() * size_of::<Slot>()
@@ -543,6 +582,24 @@ mod tests {
         add(&mut map, plain(8), "eight");
         assert_eq!(row_of(&map, unique(8), "eight"), Some(1));
         assert_eq!(row_of(&map, unique(8), "other"), None);
+    }
+
+    #[test]
+    fn keys_can_be_taken_back() {
+        let mut map = AppendOnlyMap::new(Words::default());
+        // Chains of several keys, which go on behind the end.
+        let hash = |i: usize| plain(u64::MAX << 40 | (i as u64 % 7) << 36);
+        for i in 0..300 {
+            add(&mut map, hash(i), &i.to_string());
+        }
+        map.truncate(100);
+        map.keys_mut().rows.truncate(100);
+        assert_eq!(map.len(), 100);
+        for i in 0..300 {
+            let found = row_of(&map, hash(i), &i.to_string());
+            assert_eq!(found, (i < 100).then_some(i));
+        }
+        assert_eq!(add(&mut map, hash(7), "another"), 100);
     }
 
     #[test]

@@ -4,10 +4,15 @@ The engine knows numbers, texts and tuples of these. What it is told here is a t
 
 - a combiner is ``("state", create, first, merge_value, merge_combiners)`` or ``("fields", [...])``;
 - an operand is ``("value", path)``, a path of tuple indices into the value,
-  ``("constant", object)``, or ``("list", [operands])``, a new list of those;
+  ``("constant", object)``, ``("list", [operands])``, a new list of those, or
+  ``("computed", expression)``, in which there are no fields;
 - a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)`` and
   ``("add in front", operand)`` for ``+``, ``("extend", operand)`` for making a list longer, or
-  ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the field.
+  ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the field, and
+  its general forms ``("choose by", expression, keeps, value)`` and ``("compute", expression)``;
+- an expression is ``("field", path)``, ``("value", path)``, ``("constant", object)``,
+  ``("apply", function, expression)``, ``("operate", operator, expression, expression)``,
+  ``("extreme", is_max, [expressions])`` or ``("if", test, then, other)``.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ from ferroshuffle.aggregate import (
     COMBINER,
     VALUE,
     Choose,
+    Compute,
     Fields,
     Fold,
     Keep,
@@ -27,10 +33,22 @@ from ferroshuffle.aggregate import (
     Step,
     Take,
 )
-from ferroshuffle.expression import Argument, Build, Constant, Expression, Item, Operation
+from ferroshuffle.expression import (
+    IN_PLACE,
+    Argument,
+    Build,
+    Call,
+    Conditional,
+    Constant,
+    Expression,
+    Item,
+    Operation,
+    all_parts,
+)
 from ferroshuffle.recognize import NotRecognized, recognize
 
 _COMPARISONS = frozenset({"<", "<=", ">", ">="})
+_OPERATORS = frozenset({"+", "-", "*", "&", "|", "^", "==", "!="}) | _COMPARISONS
 
 Path = list[int]
 Size = tuple[Path, int]
@@ -122,6 +140,11 @@ def _step(step: Any) -> str:
     kind, *rest = step
     if kind == "keep":
         return "kept"
+    if kind == "compute":
+        return f"replaced by {_expression(rest[0])}"
+    if kind == "choose by":
+        test, keeps, value = rest
+        return f"replaced by {_operand(value)} {'unless' if keeps else 'if'} {_expression(test)}"
     if kind == "choose":
         at, comparison, compared, keeps, value = rest
         tested = "it" + "".join(f"[{place}]" for place in at)
@@ -142,7 +165,30 @@ def _operand(operand: tuple[str, Any]) -> str:
         return "value" + "".join(f"[{at}]" for at in what)
     if kind == "list":
         return f"[{', '.join(map(_operand, what))}]"
+    if kind == "computed":
+        return _expression(what)
     return reprlib.repr(what)
+
+
+def _expression(whole: tuple[Any, ...]) -> str:
+    kind, *rest = whole
+    if kind == "field":
+        return "it" + "".join(f"[{at}]" for at in rest[0])
+    if kind in {"value", "constant"}:
+        return _operand((kind, rest[0]))
+    if kind == "extreme":
+        is_max, arguments = rest
+        return f"{'max' if is_max else 'min'}({', '.join(map(_expression, arguments))})"
+    if kind == "apply":
+        function, argument = rest[0], _expression(rest[1])
+        if function == "is None":
+            return f"({argument} is None)"
+        return f"({function} {argument})" if function in {"-", "not"} else f"{function}({argument})"
+    if kind == "if":
+        test, then, other = map(_expression, rest)
+        return f"({then} if {test} else {other})"
+    operator, left, right = rest[0], _expression(rest[1]), _expression(rest[2])
+    return f"({left} {operator} {right})"
 
 
 class _NoNativeForm(Exception):
@@ -194,7 +240,49 @@ class _Lowering:
             return "constant", expression.value
         if isinstance(expression, Build) and expression.kind == "list":
             return "list", [self.operand(item) for item in expression.items]
-        return "value", _path(VALUE, expression, self.sizes)
+        if isinstance(expression, (Argument, Item)):
+            return "value", _path(VALUE, expression, self.sizes)
+        return "computed", self.expression(expression)
+
+    def expression(self, whole: Expression) -> tuple[Any, ...]:
+        if isinstance(whole, Constant):
+            return "constant", whole.value
+        if isinstance(whole, (Argument, Item)):
+            if _root(whole) == COMBINER:
+                return "field", _path(COMBINER, whole, None)
+            return "value", _path(VALUE, whole, self.sizes)
+        if isinstance(whole, Conditional):
+            return "if", *map(self.expression, (whole.test, whole.then, whole.other))
+        if isinstance(whole, Call):
+            return self._call(whole)
+        if isinstance(whole, Operation):
+            return self._operation(whole)
+        raise _NoNativeForm("something is computed of a value in a way")
+
+    def _call(self, call: Call) -> tuple[Any, ...]:
+        arguments = list(map(self.expression, call.arguments))
+        if call.name in {"max", "min"} and len(arguments) > 1:
+            return "extreme", call.name == "max", arguments
+        if call.name in {"abs", "len"} and len(arguments) == 1:
+            return "apply", call.name, *arguments
+        raise _NoNativeForm(f"`{call.name}` is taken of what is in a value")
+
+    def _operation(self, operation: Operation) -> tuple[Any, ...]:
+        operator, operands = operation.operator, operation.operands
+        if operator in {"is", "is not"}:
+            objects = [each for each in operands if each != Constant(None)]
+            if len(objects) != 1:
+                raise _NoNativeForm("something is asked of a value by `is`")
+            is_none = "apply", "is None", self.expression(objects[0])
+            return is_none if operator == "is" else ("apply", "not", is_none)
+        parts = list(map(self.expression, operands))
+        if len(parts) == 1 and operator in {"-", "not"}:
+            return "apply", operator, *parts
+        # In place is the same for what an expression is computed of.
+        spelt = operator[0] if operator in IN_PLACE else operator
+        if len(parts) == 2 and spelt in _OPERATORS:
+            return "operate", spelt, *parts
+        raise _NoNativeForm(f"`{operator}` is applied to what is in a value")
 
     def step(self, step: Step) -> tuple[Any, ...]:
         if isinstance(step, Keep):
@@ -203,21 +291,44 @@ class _Lowering:
             return "take", self.operand(step.value)
         if isinstance(step, Fold):
             return self._fold(step)
-        if isinstance(step, Choose) and isinstance(step.test, Operation):
-            operator, operands = step.test.operator, step.test.operands
-            if operator in _COMPARISONS and len(operands) == 2:
-                path = _path(COMBINER, operands[0], None)
-                compared = self.operand(operands[1])
-                return "choose", path, operator, compared, step.keeps, self.operand(step.value)
-        raise _NoNativeForm("a combiner is computed from what it was")
+        if isinstance(step, Choose):
+            return self._choice(step)
+        if isinstance(step, Compute):
+            return "compute", self.expression(step.result)
+        raise _NoNativeForm("a combiner is merged in a way")
+
+    def _choice(self, step: Choose) -> tuple[Any, ...]:
+        value = self.operand(step.value)
+        test = step.test
+        if isinstance(test, Operation) and test.operator in _COMPARISONS:
+            field, compared = test.operands
+            is_plain = isinstance(field, (Argument, Item)) and _root(field) == COMBINER
+            if is_plain and not _looks_at_combiner(compared):
+                path = _path(COMBINER, field, None)
+                return "choose", path, test.operator, self.operand(compared), step.keeps, value
+        return "choose by", self.expression(test), step.keeps, value
 
     def _fold(self, step: Fold) -> tuple[Any, ...]:
         if step.operator == "+":
             return "add in front" if step.is_swapped else "add", self.operand(step.value)
+        if step.operator in _OPERATORS:
+            operands = (step.value, COMBINER) if step.is_swapped else (COMBINER, step.value)
+            return "compute", self.expression(Operation(step.operator, operands))
         if step.is_swapped or step.operator not in {"append", "extend"}:
             raise _NoNativeForm(f"values are merged by `{step.operator}`")
         operand = self.operand(step.value)
         return "extend", ("list", [operand]) if step.operator == "append" else operand
+
+
+def _root(expression: Expression) -> Expression:
+    """Return what an expression is an item of, at any depth."""
+    while isinstance(expression, Item):
+        expression = expression.of
+    return expression
+
+
+def _looks_at_combiner(expression: Expression) -> bool:
+    return any(each == COMBINER for each in all_parts(expression))
 
 
 def _path(root: Argument, expression: Expression, sizes: list[Size] | None) -> Path:

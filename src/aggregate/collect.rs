@@ -92,12 +92,12 @@ impl Collected {
         Ok(())
     }
 
-    /// Appends a row of `from` to each list in `rows`; a list that there is not yet is the next.
+    /// Appends the first rows of `from`, one to each list in `rows`; a list that there is not yet is the next.
     pub fn append_each(&mut self, rows: &[u32], from: &TypedColumn) -> Result<()> {
         self.order.take();
         try_grow(&mut self.rows, rows.len(), WHAT)?;
         try_grow(&mut self.counts, rows.len(), WHAT)?;
-        self.items.append(from, 0..from.len())?;
+        self.items.append(from, 0..rows.len())?;
         self.rows.extend_from_slice(rows);
         for &row in rows {
             match self.counts.get_mut(row as usize) {

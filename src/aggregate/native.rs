@@ -3,16 +3,20 @@
 //!
 //! What an aggregate is made of is told by `ferroshuffle.recognize`; which values it holds for is
 //! checked before they get here: whatever [`NativeAggregate::accepts`] accepts is merged exactly
-//! as the user's functions would merge it, and without fail.
+//! as the user's functions would merge it, and without fail, up to a record at which an
+//! expression stops.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Records;
 use super::collect::Collected;
-use super::plan::{Plan, Shape, Source, Step, adopted, created, shaped, steps};
+use super::expr::{Kind, Record};
+use super::plan::{Operands, Plan, Shape, Source, Step, adopted, created, shaped, steps};
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
+use crate::memory::try_with_capacity;
 
 /// Combiners as typed columns, made and merged by a [`Plan`].
 pub struct NativeAggregate {
@@ -75,13 +79,22 @@ impl NativeAggregate {
         if !self.plan.holds_for_lists && values.has_lists() {
             return false;
         }
+        let computed = self.plan.computed(records).iter();
+        let computed = computed.map(|expr| expr.kind(None, values)?.column());
+        let Some(computed) = computed.collect::<Option<Vec<_>>>() else {
+            return false;
+        };
+        let operands = Operands {
+            values,
+            computed: &computed,
+        };
         let is_known = match records {
-            Records::Values => created(&self.plan.shape, values, &mut kinds),
+            Records::Values => created(&self.plan.shape, operands, &mut kinds),
             Records::Combiners => adopted(&self.plan.shape, values, &mut kinds),
         };
         let steps = steps(&self.plan.shape, records);
         let mut parts = steps.iter().zip(&kinds);
-        if !is_known || !parts.all(|(step, kind)| step.is_exact(kind, values)) {
+        if !is_known || !parts.all(|(step, kind)| step.is_exact(kind, operands)) {
             return false;
         }
         if self.states.is_empty() {
@@ -100,20 +113,56 @@ impl NativeAggregate {
     }
 
     /// Merges `values`, each into the state in the row that `rows` names beside it. A row that
-    /// there is not yet is the next one, and starts with the value.
+    /// there is not yet is the next one, and starts with the value. Returns how many records were
+    /// merged: all, or those before one at which an expression stops.
     ///
-    /// To be called after [`accepts`](Self::accepts) and [`try_reserve`](Self::try_reserve).
-    pub fn merge(&mut self, records: Records, rows: &[u32], values: &TypedColumn) -> Result<()> {
-        let mut states = self.states.iter_mut();
-        let mut path = Vec::new();
-        merge_shape(
-            &self.plan.shape,
-            &mut states,
-            records,
-            rows,
+    /// To be called after [`accepts`](Self::accepts) and [`try_reserve`](Self::try_reserve). Where
+    /// memory is refused, nothing was merged.
+    pub fn merge(&mut self, records: Records, rows: &[u32], values: &TypedColumn) -> Result<usize> {
+        let mut merged = rows.len();
+        let mut computed = Vec::new();
+        for expr in self.plan.computed(records) {
+            let kind = expr.kind(None, values);
+            let mut results = kind.and_then(Kind::column).unwrap_or(TypedColumn::None(0));
+            results.try_reserve(merged)?;
+            let result = |row| {
+                let record = Record {
+                    field: None,
+                    value: (values, row),
+                };
+                expr.number(record)
+            };
+            let stopped = (0..merged)
+                .find(|&row| !result(row).is_some_and(|result| result.put(&mut results, row)));
+            merged = stopped.unwrap_or(merged);
+            computed.push(results);
+        }
+        let operands = Operands {
             values,
-            &mut path,
-        )
+            computed: &computed,
+        };
+        let mut parts = Vec::new();
+        add_parts(&self.plan.shape, records, &mut Vec::new(), &mut parts);
+        let mut stopping = Vec::new();
+        for (part, state) in parts.iter().zip(&mut self.states) {
+            if part.may_stop() {
+                stopping.push((part, Undo::new(state, merged)?, state));
+            }
+        }
+        for (part, undo, state) in &mut stopping {
+            let rows = rows.get(..merged).unwrap_or_default();
+            merged = state.merge_until_stopped(part, rows, operands, undo)?;
+        }
+        for (_, undo, state) in stopping {
+            undo.back_to(merged, state);
+        }
+        let rows = rows.get(..merged).unwrap_or_default();
+        for (part, state) in parts.iter().zip(&mut self.states) {
+            if !part.may_stop() {
+                state.merge(part, rows, operands)?;
+            }
+        }
+        Ok(merged)
     }
 
     /// The combiners in `rows`; `None` where one of them is beyond any typed column.
@@ -226,37 +275,84 @@ impl NativeAggregate {
     }
 }
 
-fn merge_shape<'a>(
-    shape: &Shape,
-    states: &mut impl Iterator<Item = &'a mut StateColumn>,
+/// How a state is made and merged.
+struct Part<'a> {
+    /// What one that is new starts as.
+    create: Cow<'a, Source>,
+    /// What is then done to it.
+    first: &'a Step,
+    /// What is done to one that is there.
+    step: &'a Step,
+}
+
+impl Part<'_> {
+    fn may_stop(&self) -> bool {
+        self.first.may_stop() || self.step.may_stop()
+    }
+}
+
+/// Adds the parts of a combiner, in the order of its fields; `path` leads to it.
+fn add_parts<'a>(
+    shape: &'a Shape,
     records: Records,
-    rows: &[u32],
-    values: &TypedColumn,
     path: &mut Vec<usize>,
-) -> Result<()> {
-    match shape {
-        Shape::State(state) => {
-            let Some(column) = states.next() else {
-                return Ok(());
-            };
-            match records {
-                Records::Values => {
-                    let start = (&state.create, &state.first);
-                    column.merge(start, &state.merge_value, rows, values)
-                }
-                Records::Combiners => {
-                    let own = Source::Value(path.clone());
-                    column.merge((&own, &Step::Keep), &state.merge_combiner, rows, values)
-                }
-            }
-        }
-        Shape::Fields(fields) => {
+    parts: &mut Vec<Part<'a>>,
+) {
+    match (shape, records) {
+        (Shape::State(state), Records::Values) => parts.push(Part {
+            create: Cow::Borrowed(&state.create),
+            first: &state.first,
+            step: &state.merge_value,
+        }),
+        (Shape::State(state), Records::Combiners) => parts.push(Part {
+            create: Cow::Owned(Source::Value(path.clone())),
+            first: &Step::Keep,
+            step: &state.merge_combiner,
+        }),
+        (Shape::Fields(fields), _) => {
             for (index, field) in fields.iter().enumerate() {
                 path.push(index);
-                merge_shape(field, states, records, rows, values, path)?;
+                add_parts(field, records, path, parts);
                 path.pop();
             }
-            Ok(())
+        }
+    }
+}
+
+/// What takes back what was done to a state, record by record.
+struct Undo {
+    /// The row that each record was merged into; `None` where the row was new.
+    rows: Vec<Option<u32>>,
+    /// What was in those that were not.
+    saved: TypedColumn,
+}
+
+impl Undo {
+    /// For so many records.
+    fn new(state: &StateColumn, records: usize) -> Result<Self> {
+        let mut saved = match state {
+            StateColumn::Cells { column, .. } => column.fresh(),
+            StateColumn::Lists(_) => TypedColumn::None(0),
+        };
+        saved.try_reserve(records)?;
+        let rows = try_with_capacity(records, "what takes a batch back")?;
+        Ok(Self { rows, saved })
+    }
+
+    /// Takes back all but the first `records`.
+    fn back_to(mut self, records: usize, state: &mut StateColumn) {
+        let StateColumn::Cells { column, .. } = state else {
+            return;
+        };
+        while self.rows.len() > records {
+            match self.rows.pop() {
+                Some(Some(row)) => {
+                    let last = self.saved.len().saturating_sub(1);
+                    column.replace_from(row as usize, &self.saved, last);
+                    self.saved.truncate(last);
+                }
+                _ => column.truncate(column.len().saturating_sub(1)),
+            }
         }
     }
 }
@@ -335,20 +431,31 @@ impl StateColumn {
         }
     }
 
-    /// A row that is new starts as `start` says: as the operand, on which the first step is done.
-    fn merge(
-        &mut self,
-        start: (&Source, &Step),
-        step: &Step,
-        rows: &[u32],
-        values: &TypedColumn,
-    ) -> Result<()> {
+    fn merge(&mut self, part: &Part<'_>, rows: &[u32], operands: Operands<'_>) -> Result<()> {
         match self {
             Self::Cells { column, carries } => {
                 let mut cells = Cells { column, carries };
-                cells.merge(start, step, rows, values)
+                cells.merge(part, rows, operands)
             }
-            Self::Lists(lists) => collect(lists, start, step, rows, values),
+            Self::Lists(lists) => collect(lists, part, rows, operands),
+        }
+    }
+
+    /// The same with a step that may stop: returns how many records were merged.
+    fn merge_until_stopped(
+        &mut self,
+        part: &Part<'_>,
+        rows: &[u32],
+        operands: Operands<'_>,
+        undo: &mut Undo,
+    ) -> Result<usize> {
+        match self {
+            Self::Cells { column, carries } => {
+                let mut cells = Cells { column, carries };
+                cells.merge_until_stopped(part, rows, operands, undo)
+            }
+            // No list is computed.
+            Self::Lists(_) => Ok(0),
         }
     }
 }
@@ -356,21 +463,25 @@ impl StateColumn {
 /// Merges lists, as [`StateColumn::merge`] says.
 fn collect(
     lists: &mut Collected,
-    (create, first): (&Source, &Step),
-    step: &Step,
+    part: &Part<'_>,
     rows: &[u32],
-    values: &TypedColumn,
+    operands: Operands<'_>,
 ) -> Result<()> {
+    let Part {
+        create,
+        first,
+        step,
+    } = part;
     // One item a record, whether the list is new or not, as where groups are made.
     if let (
         Source::List(created),
         Step::Keep,
         Step::Add(Source::List(added)) | Step::Extend(Source::List(added)),
-    ) = (create, first, step)
+    ) = (&**create, first, step)
         && let ([Source::Value(created)], [Source::Value(added)]) =
             (created.as_slice(), added.as_slice())
         && created == added
-        && let Some(column) = values.at(added)
+        && let Some(column) = operands.values.at(added)
     {
         return lists.append_each(rows, column);
     }
@@ -379,11 +490,11 @@ fn collect(
             step
         } else {
             lists.push_list()?;
-            extend(lists, row, create, at, values)?;
+            extend(lists, row, create, at, operands)?;
             first
         };
         if let Step::Add(added) | Step::Extend(added) = step {
-            extend(lists, row, added, at, values)?;
+            extend(lists, row, added, at, operands)?;
         }
     }
     Ok(())
@@ -395,16 +506,16 @@ fn extend(
     row: u32,
     operand: &Source,
     at: usize,
-    values: &TypedColumn,
+    operands: Operands<'_>,
 ) -> Result<()> {
     if let Source::List(items) = operand {
         for item in items {
-            if let Some(column) = item.column(values) {
+            if let Some(column) = item.column(operands) {
                 let from = item.row(at);
                 lists.extend(row, column, from..from + 1)?;
             }
         }
-    } else if let Some(TypedColumn::List(from)) = operand.column(values) {
+    } else if let Some(TypedColumn::List(from)) = operand.column(operands) {
         lists.extend(row, &from.items, from.range(operand.row(at)))?;
     }
     Ok(())
@@ -417,20 +528,17 @@ struct Cells<'a> {
 }
 
 impl Cells<'_> {
-    /// A row that is new starts as `start` says: as the operand, on which the first step is done.
-    fn merge(
-        &mut self,
-        start: (&Source, &Step),
-        step: &Step,
-        rows: &[u32],
-        values: &TypedColumn,
-    ) -> Result<()> {
-        let (create, first) = start;
-        let Some(created) = create.column(values) else {
+    fn merge(&mut self, part: &Part<'_>, rows: &[u32], operands: Operands<'_>) -> Result<()> {
+        let Part {
+            create,
+            first,
+            step,
+        } = part;
+        let Some(created) = create.column(operands) else {
             return Ok(());
         };
         if let (Step::Keep, Step::Add(operand) | Step::AddInFront(operand)) = (first, step)
-            && let Some(added) = operand.column(values)
+            && let Some(added) = operand.column(operands)
         {
             self.add_all((create, created), (operand, added), rows);
             return Ok(());
@@ -438,13 +546,41 @@ impl Cells<'_> {
         for (at, &row) in rows.iter().enumerate() {
             let row = row as usize;
             if row < self.column.len() {
-                self.apply(step, row, at, values);
+                self.apply(step, row, at, operands);
             } else {
                 self.column.push_from(created, create.row(at))?;
-                self.apply(first, row, at, values);
+                self.apply(first, row, at, operands);
             }
         }
         Ok(())
+    }
+
+    fn merge_until_stopped(
+        &mut self,
+        part: &Part<'_>,
+        rows: &[u32],
+        operands: Operands<'_>,
+        undo: &mut Undo,
+    ) -> Result<usize> {
+        let Some(created) = part.create.column(operands) else {
+            return Ok(0);
+        };
+        for (at, &row) in rows.iter().enumerate() {
+            let place = row as usize;
+            let step = if place < self.column.len() {
+                undo.saved.push_from(self.column, place)?;
+                undo.rows.push(Some(row));
+                part.step
+            } else {
+                self.column.push_from(created, part.create.row(at))?;
+                undo.rows.push(None);
+                part.first
+            };
+            if !self.apply(step, place, at, operands) {
+                return Ok(at);
+            }
+        }
+        Ok(rows.len())
     }
 
     /// The loop for sums, over numbers of one kind.
@@ -478,12 +614,26 @@ impl Cells<'_> {
         }
     }
 
+    /// Does a step with the operands of record `at`; `false` where it stops, and nothing is done.
     #[inline]
-    fn apply(&mut self, step: &Step, row: usize, at: usize, values: &TypedColumn) {
+    fn apply(&mut self, step: &Step, row: usize, at: usize, operands: Operands<'_>) -> bool {
+        let record = || Record {
+            field: Some((&*self.column, row)),
+            value: (operands.values, at),
+        };
         let value = match step {
-            Step::Keep | Step::Extend(_) => return,
+            Step::Keep | Step::Extend(_) => return true,
+            Step::Compute(result) => {
+                let result = result.number(record());
+                return result.is_some_and(|result| result.put(self.column, row));
+            }
+            Step::ChooseBy { test, keeps, value } => match test.is_true(record()) {
+                None => return false,
+                Some(is_true) if is_true == *keeps => return true,
+                Some(_) => value,
+            },
             Step::Add(operand) | Step::AddInFront(operand) => {
-                match (&mut *self.column, operand.column(values)) {
+                match (&mut *self.column, operand.column(operands)) {
                     (TypedColumn::Int(sums), Some(TypedColumn::Int(added))) => {
                         if let (Some(sum), Some(&added)) =
                             (sums.get_mut(row), added.get(operand.row(at)))
@@ -500,7 +650,7 @@ impl Cells<'_> {
                     }
                     _ => {}
                 }
-                return;
+                return true;
             }
             Step::Take(value) => value,
             Step::Choose {
@@ -510,17 +660,18 @@ impl Cells<'_> {
                 keeps,
                 value,
             } => {
-                if let (Some(field), Some(with)) = (self.column.at(path), operand.column(values))
+                if let (Some(field), Some(with)) = (self.column.at(path), operand.column(operands))
                     && comparison.holds_at(field, row, with, operand.row(at)) == *keeps
                 {
-                    return;
+                    return true;
                 }
                 value
             }
         };
-        if let Some(column) = value.column(values) {
+        if let Some(column) = value.column(operands) {
             self.column.replace_from(row, column, value.row(at));
         }
+        true
     }
 }
 
@@ -565,6 +716,8 @@ mod tests {
             value_sizes: Vec::new(),
             combiner_sizes: Vec::new(),
             holds_for_lists: true,
+            of_values: Vec::new(),
+            of_combiners: Vec::new(),
         }
     }
 
@@ -628,6 +781,8 @@ mod tests {
             value_sizes: Vec::new(),
             combiner_sizes: Vec::new(),
             holds_for_lists: true,
+            of_values: Vec::new(),
+            of_combiners: Vec::new(),
         };
         let values = TypedColumn::Float(vec![0.5, 2.0, 1.0]);
         let mut average = merged(plan, Records::Values, &[0, 1, 0], &values);

@@ -1,6 +1,7 @@
 //! Plans: what a native aggregate is made of, and what kinds of values it holds for.
 
 use super::Records;
+use super::expr::{Expr, Kind};
 use crate::column::typed::{Lists, TypedColumn};
 
 /// Where a step takes its operand from.
@@ -12,6 +13,18 @@ pub enum Source {
     Constant(TypedColumn),
     /// A new list of these, which are no lists of that sort.
     List(Vec<Source>),
+    /// The result of that one of the plan's expressions.
+    Computed(usize),
+}
+
+/// What operands are taken from: values, or combiners that are merged into others, and what was
+/// computed of them.
+#[derive(Clone, Copy)]
+pub struct Operands<'a> {
+    /// The values or combiners.
+    pub values: &'a TypedColumn,
+    /// A column for each expression of the plan.
+    pub computed: &'a [TypedColumn],
 }
 
 /// How two numbers or texts are compared.
@@ -53,6 +66,17 @@ pub enum Step {
         /// What it becomes otherwise.
         value: Source,
     },
+    /// It stays if the truth of `test` is `keeps`, and becomes `value` if not.
+    ChooseBy {
+        /// Is computed of it and of the value.
+        test: Expr,
+        /// Which outcome keeps the field.
+        keeps: bool,
+        /// What it becomes otherwise.
+        value: Source,
+    },
+    /// It becomes what is computed of it and of the value.
+    Compute(Expr),
 }
 
 /// A combiner, or a field of one, that is merged by itself.
@@ -88,6 +112,10 @@ pub struct Plan {
     pub combiner_sizes: Vec<(Vec<usize>, usize)>,
     /// Whether it holds for values and combiners in which there are lists.
     pub holds_for_lists: bool,
+    /// What is computed of each value by itself.
+    pub of_values: Vec<Expr>,
+    /// The same of each combiner that is merged into another.
+    pub of_combiners: Vec<Expr>,
 }
 
 impl Plan {
@@ -96,7 +124,18 @@ impl Plan {
     pub fn paths(&self) -> Vec<&[usize]> {
         let mut paths = Vec::new();
         self.shape.paths(&mut paths);
+        for computed in &self.of_values {
+            computed.paths(&mut paths);
+        }
         paths
+    }
+
+    /// What is computed of those records.
+    pub fn computed(&self, records: Records) -> &[Expr] {
+        match records {
+            Records::Values => &self.of_values,
+            Records::Combiners => &self.of_combiners,
+        }
     }
 }
 
@@ -117,6 +156,11 @@ impl Shape {
                             operand.paths(paths);
                             value.paths(paths);
                         }
+                        Step::ChooseBy { test, value, .. } => {
+                            test.paths(paths);
+                            value.paths(paths);
+                        }
+                        Step::Compute(result) => result.paths(paths),
                     }
                 }
             }
@@ -146,7 +190,7 @@ impl Shape {
 
 impl State {
     /// An empty column of what values of the kind of `values` are created as.
-    pub(super) fn kind(&self, values: &TypedColumn) -> Option<TypedColumn> {
+    pub(super) fn kind(&self, values: Operands<'_>) -> Option<TypedColumn> {
         let Source::List(items) = &self.create else {
             return self.create.column(values).map(TypedColumn::fresh);
         };
@@ -180,16 +224,17 @@ impl Source {
     fn paths<'a>(&'a self, paths: &mut Vec<&'a [usize]>) {
         match self {
             Self::Value(path) => paths.push(path),
-            Self::Constant(_) => {}
+            Self::Constant(_) | Self::Computed(_) => {}
             Self::List(items) => items.iter().for_each(|item| item.paths(paths)),
         }
     }
 
     /// The column that the operands are in.
     #[inline]
-    pub(super) fn column<'a>(&'a self, values: &'a TypedColumn) -> Option<&'a TypedColumn> {
+    pub(super) fn column<'a>(&'a self, operands: Operands<'a>) -> Option<&'a TypedColumn> {
         match self {
-            Self::Value(path) => values.at(path),
+            Self::Value(path) => operands.values.at(path),
+            Self::Computed(number) => operands.computed.get(*number),
             Self::Constant(column) => Some(column),
             Self::List(_) => None,
         }
@@ -199,7 +244,7 @@ impl Source {
     #[inline]
     pub(super) fn stride(&self) -> usize {
         match self {
-            Self::Value(_) => 1,
+            Self::Value(_) | Self::Computed(_) => 1,
             Self::Constant(_) | Self::List(_) => 0,
         }
     }
@@ -214,7 +259,7 @@ impl Source {
 impl Step {
     /// Whether the step on a state of that kind is what Python does, for any values of the kind
     /// of `values`.
-    pub(super) fn is_exact(&self, state: &TypedColumn, values: &TypedColumn) -> bool {
+    pub(super) fn is_exact(&self, state: &TypedColumn, values: Operands<'_>) -> bool {
         let is_of_kind = |source: &Source| {
             let column = source.column(values);
             column.is_some_and(|column| column.is_of_kind(state)) && state.is_replaceable()
@@ -253,6 +298,27 @@ impl Step {
                     && operand.is_some_and(|operand| operand.is_of_kind(compared))
                     && is_of_kind(value)
             }
+            Self::ChooseBy { test, value, .. } => {
+                test.kind(Some(state), values.values).is_some() && is_of_kind(value)
+            }
+            Self::Compute(result) => {
+                let kind = result.kind(Some(state), values.values);
+                let column = kind.and_then(Kind::column);
+                column.is_some_and(|column| column.is_of_kind(state))
+            }
+        }
+    }
+
+    /// Whether it may stop at a record.
+    pub(super) fn may_stop(&self) -> bool {
+        match self {
+            Self::ChooseBy { .. } | Self::Compute(_) => true,
+            Self::Keep
+            | Self::Take(_)
+            | Self::Add(_)
+            | Self::AddInFront(_)
+            | Self::Extend(_)
+            | Self::Choose { .. } => false,
         }
     }
 }
@@ -291,14 +357,17 @@ impl Comparison {
 }
 
 /// The kinds of the states that are created from values of the kind of `values`.
-pub(super) fn created(shape: &Shape, values: &TypedColumn, kinds: &mut Vec<TypedColumn>) -> bool {
+pub(super) fn created(shape: &Shape, values: Operands<'_>, kinds: &mut Vec<TypedColumn>) -> bool {
     match shape {
         Shape::State(state) => match state.kind(values) {
             Some(kind) => {
                 // A first sum may go beyond 64 bits, where nothing but sums knows what to do.
                 let is_sum = matches!(state.first, Step::Add(_) | Step::AddInFront(_));
                 let may_carry = is_sum && matches!(kind, TypedColumn::Int(_));
-                let replaces = matches!(state.merge_value, Step::Take(_) | Step::Choose { .. });
+                let replaces = !matches!(
+                    state.merge_value,
+                    Step::Keep | Step::Add(_) | Step::AddInFront(_) | Step::Extend(_)
+                );
                 let is_exact = state.first.is_exact(&kind, values) && !(may_carry && replaces);
                 kinds.push(kind);
                 is_exact

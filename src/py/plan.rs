@@ -5,7 +5,9 @@ use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
 use super::typed;
+use crate::aggregate::expr::{Expr, Function, Operator};
 use crate::aggregate::plan::{Comparison, Plan, Shape, Source, State, Step};
+use crate::column::typed::TypedColumn;
 
 /// The plan for an aggregator; `None` where its functions are to be called.
 pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
@@ -16,57 +18,64 @@ pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
     }
     let (combiner, value_sizes, combiner_sizes, holds_for_lists): (Bound<'_, PyAny>, _, _, _) =
         plan.extract()?;
-    let shape = shape(&combiner)?;
+    let (mut of_values, mut of_combiners) = (Vec::new(), Vec::new());
+    let shape = shape(&combiner, &mut of_values, &mut of_combiners)?;
     Ok(shape.map(|shape| Plan {
         shape,
         value_sizes,
         combiner_sizes,
         holds_for_lists,
+        of_values,
+        of_combiners,
     }))
 }
 
 /// Whether the engine takes a plan, as far as that does not depend on the records.
 #[pyfunction]
 pub fn takes_plan(plan: &Bound<'_, PyTuple>) -> PyResult<bool> {
-    Ok(shape(&plan.get_item(0)?)?.is_some())
+    let shape = shape(&plan.get_item(0)?, &mut Vec::new(), &mut Vec::new())?;
+    Ok(shape.is_some())
 }
 
-/// `None` where a constant is not typed.
-fn shape(combiner: &Bound<'_, PyAny>) -> PyResult<Option<Shape>> {
+/// `None` where a constant is not typed. What is computed of values, and of combiners that are
+/// merged into others, is added to the expressions.
+fn shape(
+    combiner: &Bound<'_, PyAny>,
+    of_values: &mut Vec<Expr>,
+    of_combiners: &mut Vec<Expr>,
+) -> PyResult<Option<Shape>> {
     let combiner = combiner.cast::<PyTuple>()?;
     let kind: String = combiner.get_item(0)?.extract()?;
     if kind == "fields" {
         let fields = combiner.get_item(1)?.try_iter()?;
-        let fields: PyResult<Option<_>> = fields.map(|field| shape(&field?)).collect();
+        let fields = fields.map(|field| shape(&field?, of_values, of_combiners));
+        let fields: PyResult<Option<_>> = fields.collect();
         return Ok(fields?.map(Shape::Fields));
     }
-    let state = || -> PyResult<Option<State>> {
-        let Some(create) = source(&combiner.get_item(1)?)? else {
-            return Ok(None);
-        };
-        let mut steps = Vec::new();
-        for at in 2..5 {
-            let Some(step) = step(&combiner.get_item(at)?)? else {
-                return Ok(None);
-            };
-            steps.push(step);
-        }
-        let [first, merge_value, merge_combiner] =
-            <[Step; 3]>::try_from(steps).map_err(|_| unknown("state"))?;
-        Ok(Some(State {
+    let Some(create) = source(&combiner.get_item(1)?, of_values)? else {
+        return Ok(None);
+    };
+    let Some(first) = step(&combiner.get_item(2)?, of_values)? else {
+        return Ok(None);
+    };
+    let Some(merge_value) = step(&combiner.get_item(3)?, of_values)? else {
+        return Ok(None);
+    };
+    let merge_combiner = step(&combiner.get_item(4)?, of_combiners)?;
+    Ok(merge_combiner.map(|merge_combiner| {
+        Shape::State(Box::new(State {
             create,
             first,
             merge_value,
             merge_combiner,
         }))
-    };
-    Ok(state()?.map(Box::new).map(Shape::State))
+    }))
 }
 
-fn step(step: &Bound<'_, PyAny>) -> PyResult<Option<Step>> {
+fn step(step: &Bound<'_, PyAny>, computed: &mut Vec<Expr>) -> PyResult<Option<Step>> {
     let step = step.cast::<PyTuple>()?;
     let kind: String = step.get_item(0)?.extract()?;
-    let operand = |at| source(&step.get_item(at)?);
+    let mut operand = |at| source(&step.get_item(at)?, computed);
     Ok(match kind.as_str() {
         "keep" => Some(Step::Keep),
         "take" => operand(1)?.map(Step::Take),
@@ -94,26 +103,110 @@ fn step(step: &Bound<'_, PyAny>) -> PyResult<Option<Step>> {
                     value,
                 })
         }
+        "choose by" => {
+            let test = expression(&step.get_item(1)?)?;
+            let keeps = step.get_item(2)?.extract()?;
+            let value = operand(3)?;
+            test.zip(value)
+                .map(|(test, value)| Step::ChooseBy { test, keeps, value })
+        }
+        "compute" => expression(&step.get_item(1)?)?.map(Step::Compute),
         _ => return Err(unknown(&kind)),
     })
 }
 
-fn source(operand: &Bound<'_, PyAny>) -> PyResult<Option<Source>> {
+fn source(operand: &Bound<'_, PyAny>, computed: &mut Vec<Expr>) -> PyResult<Option<Source>> {
     let (kind, what): (String, Bound<'_, PyAny>) = operand.extract()?;
-    if kind == "value" {
-        return Ok(Some(Source::Value(what.extract()?)));
-    }
-    if kind == "list" {
-        let items = what.try_iter()?.map(|item| source(&item?));
-        let items: PyResult<Option<_>> = items.collect();
-        return Ok(items?.map(Source::List));
-    }
-    let constant = what.as_borrowed();
+    Ok(match kind.as_str() {
+        "value" => Some(Source::Value(what.extract()?)),
+        "constant" => constant(&what)?.map(Source::Constant),
+        "list" => {
+            let items = what.try_iter()?.map(|item| source(&item?, computed));
+            items.collect::<PyResult<Option<_>>>()?.map(Source::List)
+        }
+        "computed" => expression(&what)?.map(|expression| {
+            computed.push(expression);
+            Source::Computed(computed.len() - 1)
+        }),
+        _ => return Err(unknown(&kind)),
+    })
+}
+
+fn constant(object: &Bound<'_, PyAny>) -> PyResult<Option<TypedColumn>> {
+    let constant = object.as_borrowed();
     let Some(mut column) = typed::column_for(constant) else {
         return Ok(None);
     };
     let has_fit = typed::push(&mut column, constant)?;
-    Ok(has_fit.then_some(Source::Constant(column)))
+    Ok(has_fit.then_some(column))
+}
+
+/// `None` where a constant is not typed.
+fn expression(expression: &Bound<'_, PyAny>) -> PyResult<Option<Expr>> {
+    let expression = expression.cast::<PyTuple>()?;
+    let kind: String = expression.get_item(0)?.extract()?;
+    let part = |at| -> PyResult<Option<Box<Expr>>> {
+        let part = self::expression(&expression.get_item(at)?)?;
+        Ok(part.map(Box::new))
+    };
+    Ok(match kind.as_str() {
+        "field" => Some(Expr::Field(expression.get_item(1)?.extract()?)),
+        "value" => Some(Expr::Value(expression.get_item(1)?.extract()?)),
+        "constant" => constant(&expression.get_item(1)?)?.map(Expr::Constant),
+        "apply" => {
+            let function = function(&expression.get_item(1)?.extract::<String>()?)?;
+            part(2)?.map(|of| Expr::Apply(function, of))
+        }
+        "operate" => {
+            let operator = operator(&expression.get_item(1)?.extract::<String>()?)?;
+            let (left, right) = (part(2)?, part(3)?);
+            left.zip(right)
+                .map(|(left, right)| Expr::Operate(operator, left, right))
+        }
+        "extreme" => {
+            let is_max = expression.get_item(1)?.extract()?;
+            let of = expression.get_item(2)?.try_iter()?;
+            let of = of.map(|each| self::expression(&each?));
+            let of = of.collect::<PyResult<Option<_>>>()?;
+            of.map(|of| Expr::Extreme { is_max, of })
+        }
+        "if" => {
+            let (test, then, other) = (part(1)?, part(2)?, part(3)?);
+            let branches = then.zip(other);
+            test.zip(branches)
+                .map(|(test, (then, other))| Expr::If(test, then, other))
+        }
+        _ => return Err(unknown(&kind)),
+    })
+}
+
+fn function(name: &str) -> PyResult<Function> {
+    Ok(match name {
+        "-" => Function::Negative,
+        "not" => Function::Not,
+        "abs" => Function::Absolute,
+        "len" => Function::Length,
+        "is None" => Function::IsNone,
+        _ => return Err(unknown(name)),
+    })
+}
+
+fn operator(spelt: &str) -> PyResult<Operator> {
+    Ok(match spelt {
+        "+" => Operator::Add,
+        "-" => Operator::Subtract,
+        "*" => Operator::Multiply,
+        "&" => Operator::And,
+        "|" => Operator::Or,
+        "^" => Operator::Xor,
+        "<" => Operator::Less,
+        "<=" => Operator::LessOrEqual,
+        ">" => Operator::Greater,
+        ">=" => Operator::GreaterOrEqual,
+        "==" => Operator::Equal,
+        "!=" => Operator::NotEqual,
+        _ => return Err(unknown(spelt)),
+    })
 }
 
 #[cold]

@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 
 use super::handover::Handed;
 use super::object_table::{ObjectTable, Progress, pair_of};
-use super::typed_table::{Outcome, TypedTable, as_pair};
+use super::typed_table::{Merged, Outcome, Rest, TypedTable, as_pair};
 use super::{ffi, typed};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;
@@ -32,6 +32,8 @@ pub struct Table {
     plan: Option<Plan>,
     /// A record that did not fit, as a tuple of two, and that is not merged yet.
     misfit: Option<(Py<PyAny>, Records)>,
+    /// Records before that one, which are to be merged as objects.
+    rest: Option<Rest>,
     counters: Arc<Counters>,
 }
 
@@ -44,6 +46,7 @@ impl Table {
             typed: None,
             plan: None,
             misfit: None,
+            rest: None,
         }
     }
 
@@ -84,16 +87,47 @@ impl Table {
             self.objects.clear();
             return Err(error);
         }
+        self.rest = typed.take_rest();
         self.typed = None;
         self.counters.widened(cause);
         Ok(())
+    }
+
+    /// Merges, as objects, the records from one on at which an expression has stopped.
+    fn merge_rest(&mut self, py: Python<'_>) -> Result<()> {
+        while let Some(rest) = &mut self.rest {
+            let Some(record) = rest.first(py)? else {
+                self.rest = None;
+                break;
+            };
+            let records = rest.records;
+            let merged = self.objects.merge_pair(pair_of(&record)?, records);
+            // A record that its function fails for is not merged again.
+            if !matches!(merged, Err(Error::OutOfMemory { .. })) {
+                rest.advance();
+            }
+            merged?;
+            self.counters.called(records, 1);
+        }
+        Ok(())
+    }
+
+    /// Becomes a table of objects, and merges what could not be merged over columns.
+    fn merge_all_but(&mut self, py: Python<'_>, rest: Rest) -> Result<()> {
+        self.widen(py, || "an int beyond 64 bits was computed".to_owned())?;
+        self.rest = Some(rest);
+        self.merge_rest(py)
     }
 
     /// Merges records that were read, and could not be merged for want of memory.
     pub fn settle(&mut self, py: Python<'_>) -> Result<()> {
         if let Some(typed) = &mut self.typed {
             typed.merge_counted(&self.counters)?;
+            if typed.is_stopped() {
+                self.widen(py, || "an int beyond 64 bits was computed".to_owned())?;
+            }
         }
+        self.merge_rest(py)?;
         if let Some((record, _)) = &self.misfit {
             let record = record.clone_ref(py).into_bound(py);
             let cause = match &self.typed {
@@ -124,7 +158,8 @@ impl Table {
     ) -> Result<Progress> {
         match self.merge_some(iterator, kind, records) {
             Err(Error::OutOfMemory { .. })
-                if (self.typed.is_some() || self.misfit.is_some()) && !self.is_empty() =>
+                if (self.typed.is_some() || self.misfit.is_some() || self.rest.is_some())
+                    && !self.is_empty() =>
             {
                 Ok(Progress::OutOfMemory)
             }
@@ -168,8 +203,14 @@ impl Table {
             return self.objects.merge(iterator, kind, records, &self.counters);
         };
         match typed.merge(iterator, kind, records, &self.counters)? {
+            Outcome::Progress(Progress::Exhausted) => {
+                self.settle(py)?;
+                Ok(Progress::Exhausted)
+            }
             Outcome::Progress(progress) => Ok(progress),
             Outcome::Misfit(record) => Ok(self.set_aside(&record, kind)),
+            // As with a misfit, the caller makes room first, where it has to.
+            Outcome::Stopped => Ok(Progress::Checkpoint),
         }
     }
 
@@ -211,7 +252,7 @@ impl Table {
     /// Bytes that the table grows by, all at once, when so many keys come.
     pub fn growth_for(&self, keys: usize) -> usize {
         match &self.typed {
-            Some(typed) if self.misfit.is_some() => typed.bytes_of_objects(),
+            Some(typed) if self.misfit.is_some() || typed.is_stopped() => typed.bytes_of_objects(),
             Some(typed) => typed.growth_for(keys),
             None => self.objects.growth_for(keys),
         }
@@ -245,6 +286,7 @@ impl Spillable for Table {
             typed: self.typed.as_ref().map(|typed| Box::new(typed.fresh())),
             plan: self.plan.clone(),
             misfit: None,
+            rest: None,
             counters: Arc::clone(&self.counters),
         }
     }
@@ -280,10 +322,13 @@ impl Spillable for Table {
         Python::attach(|py| {
             let block = py.detach(|| block::decode(encoded, &place))?;
             if let Some(typed) = &mut self.typed {
-                if typed.merge_block(&block, &place)? {
-                    return Ok(());
+                match typed.merge_block(&block, &place)? {
+                    Merged::All => return Ok(()),
+                    Merged::AllBut(rest) => return self.merge_all_but(py, rest),
+                    Merged::None => {
+                        self.widen(py, || "a spilled block of other types".to_owned())?;
+                    }
                 }
-                self.widen(py, || "a spilled block of other types".to_owned())?;
             }
             self.objects.merge_block(py, &block, &place)
         })
@@ -291,10 +336,12 @@ impl Spillable for Table {
 
     fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<()> {
         Python::attach(|py| {
-            if let (Some(typed), Some(other)) = (&mut self.typed, &other.typed)
-                && typed.merge_rows(other, rows)?
-            {
-                return Ok(());
+            if let (Some(typed), Some(other)) = (&mut self.typed, &other.typed) {
+                match typed.merge_rows(other, rows)? {
+                    Merged::All => return Ok(()),
+                    Merged::AllBut(rest) => return self.merge_all_but(py, rest),
+                    Merged::None => {}
+                }
             }
             if rows.is_empty() {
                 return Ok(());

@@ -55,6 +55,43 @@ pub enum Outcome<'py> {
     Progress(Progress),
     /// A record was read that does not fit: it is the first one that is not merged.
     Misfit(Bound<'py, PyAny>),
+    /// An expression has stopped at a record, from which on none is merged: see
+    /// [`TypedTable::take_rest`].
+    Stopped,
+}
+
+/// What merging columns came to.
+pub enum Merged {
+    /// All were merged.
+    All,
+    /// They are of other kinds than the table's, and none was merged.
+    None,
+    /// All but these, at the first of which an expression has stopped.
+    AllBut(Rest),
+}
+
+/// Records that were read and cannot be merged over columns.
+pub struct Rest {
+    /// Which functions they go through.
+    pub records: Records,
+    keys: TypedColumn,
+    values: TypedColumn,
+    row: usize,
+}
+
+impl Rest {
+    /// The first of them; `None` where none is left.
+    pub fn first<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
+        if self.row >= self.keys.len() {
+            return Ok(None);
+        }
+        typed::record(py, &self.keys, &self.values, self.row).map(Some)
+    }
+
+    /// Goes on to the next.
+    pub fn advance(&mut self) {
+        self.row += 1;
+    }
 }
 
 /// Table of typed keys and natively made combiners.
@@ -79,6 +116,8 @@ struct Batch {
     starts: Vec<Start>,
     /// The rows that the records belong to.
     rows: Vec<u32>,
+    /// The record at which an expression has stopped; those before it are merged.
+    stopped_at: Option<usize>,
 }
 
 impl Batch {
@@ -92,6 +131,7 @@ impl Batch {
             is_long: false,
             starts: Vec::new(),
             rows: Vec::new(),
+            stopped_at: None,
         }
     }
 
@@ -164,7 +204,8 @@ impl TypedTable {
             return Ok(None);
         };
         let mut table = Self::new(&keys, NativeAggregate::new(plan));
-        Ok(table.merge_columns(keys, combiners)?.then_some(table))
+        let merged = table.merge_columns(keys, combiners)?;
+        Ok(matches!(merged, Merged::All).then_some(table))
     }
 
     fn new(keys: &TypedColumn, aggregate: NativeAggregate) -> Self {
@@ -225,6 +266,9 @@ impl TypedTable {
         let mut left = records;
         loop {
             self.merge_counted(counters)?;
+            if self.is_stopped() {
+                return Ok(Outcome::Stopped);
+            }
             if left == 0 {
                 return Ok(Outcome::Progress(Progress::Checkpoint));
             }
@@ -393,23 +437,47 @@ impl TypedTable {
 
     /// Merges the batch, as [`merge_batch`](Self::merge_batch) does, and counts its records.
     pub fn merge_counted(&mut self, counters: &Counters) -> Result<()> {
-        let (kind, records) = (self.batch.records, self.batch.len());
-        if records == 0 {
-            return Ok(());
+        let kind = self.batch.records;
+        if self.batch.len() > 0 {
+            let merged = counters.aggregate_time.time(|| self.merge_batch())?;
+            counters.typed(kind, merged);
         }
-        counters.aggregate_time.time(|| self.merge_batch())?;
-        counters.typed(kind, records);
         Ok(())
     }
 
-    /// Merges the batch, of which something is left where there was no memory for it. Where memory
-    /// is refused, it is as before.
-    pub fn merge_batch(&mut self) -> Result<()> {
+    /// Whether an expression has stopped at a record of the batch.
+    pub fn is_stopped(&self) -> bool {
+        self.batch.stopped_at.is_some()
+    }
+
+    /// The records from the one on at which an expression has stopped, if one has.
+    pub fn take_rest(&mut self) -> Option<Rest> {
+        let row = self.batch.stopped_at?;
+        let batch = Batch::of(&self.map.keys().0);
+        let Batch {
+            records,
+            keys,
+            values,
+            ..
+        } = std::mem::replace(&mut self.batch, batch);
+        Some(Rest {
+            records,
+            keys,
+            values: values?,
+            row,
+        })
+    }
+
+    /// Merges the batch, of which something is left where there was no memory for it, or where it
+    /// has stopped; returns how many records were merged. Where memory is refused, it is as before.
+    fn merge_batch(&mut self) -> Result<usize> {
         let batch = &mut self.batch;
         let records = batch.len();
-        let Some(values) = batch.values.as_mut().filter(|_| records > 0) else {
-            return Ok(());
+        let is_waiting = records > 0 && batch.stopped_at.is_none();
+        let Some(values) = batch.values.as_mut().filter(|_| is_waiting) else {
+            return Ok(0);
         };
+        let known = self.map.len();
         self.map.make_room_for(records)?;
         let keys = &mut self.map.keys_mut().0;
         keys.try_reserve(records)?;
@@ -448,9 +516,22 @@ impl TypedTable {
             // Rows are numbered in 32 bits.
             batch.rows.extend(u32::try_from(found));
         }
-        self.aggregate.merge(batch.records, &batch.rows, values)?;
-        batch.clear();
-        Ok(())
+        let merged = self.aggregate.merge(batch.records, &batch.rows, values);
+        let count = *merged.as_ref().unwrap_or(&0);
+        if count == records {
+            batch.clear();
+        } else {
+            let rows = batch.rows.iter().take(count);
+            let rows = rows
+                .map(|&row| row as usize + 1)
+                .max()
+                .unwrap_or(0)
+                .max(known);
+            self.map.truncate(rows);
+            self.map.keys_mut().0.truncate(rows);
+            batch.stopped_at = merged.is_ok().then_some(count);
+        }
+        merged
     }
 
     /// Puts what is merged into `objects`, which is empty.
@@ -610,31 +691,30 @@ impl TypedTable {
         })
     }
 
-    /// Merges the combiners of a block; `false` where they, or its keys, are of another kind than
-    /// the table's, and nothing was merged.
-    pub fn merge_block(&mut self, block: &Block, place: &dyn Fn() -> String) -> Result<bool> {
+    /// Merges the combiners of a block.
+    pub fn merge_block(&mut self, block: &Block, place: &dyn Fn() -> String) -> Result<Merged> {
         match codec::read_two(block, place)? {
             Some((keys, combiners)) => self.merge_columns(keys, combiners),
-            None => Ok(false),
+            None => Ok(Merged::None),
         }
     }
 
-    /// Merges `rows` of another table; `false` as in [`merge_block`](Self::merge_block).
-    pub fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<bool> {
+    /// Merges `rows` of another table.
+    pub fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<Merged> {
         if rows.is_empty() {
-            return Ok(true);
+            return Ok(Merged::All);
         }
         let Some(combiners) = other.aggregate.gather(rows)? else {
-            return Ok(false);
+            return Ok(Merged::None);
         };
         self.merge_columns(other.map.keys().0.gather(rows)?, combiners)
     }
 
-    fn merge_columns(&mut self, keys: TypedColumn, combiners: TypedColumn) -> Result<bool> {
+    fn merge_columns(&mut self, keys: TypedColumn, combiners: TypedColumn) -> Result<Merged> {
         if !keys.is_of_kind(&self.map.keys().0)
             || !self.aggregate.accepts(Records::Combiners, &combiners)
         {
-            return Ok(false);
+            return Ok(Merged::None);
         }
         let mut hashes = Vec::new();
         Python::attach(|py| typed::hashes(py, &keys, &mut hashes))?;
@@ -649,14 +729,16 @@ impl TypedTable {
             is_long: false,
             starts,
             rows,
+            stopped_at: None,
         };
         let kept = std::mem::replace(&mut self.batch, batch);
         for hash in &self.batch.hashes {
             self.map.prefetch(*hash);
         }
         let merged = self.merge_batch();
+        let rest = self.take_rest();
         self.batch = kept;
-        merged.map(|()| true)
+        merged.map(|_| rest.map_or(Merged::All, Merged::AllBut))
     }
 
     /// Forgets everything and keeps the memory for as much again.
