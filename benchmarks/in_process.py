@@ -3,6 +3,7 @@
 Input is the same in every run. Rows without a limit read a list made before the clock starts.
 Rows with one read a chain of C iterators instead, the same on both sides, because a list of
 records would exceed the limit before the work begins; making those records is inside the clock.
+So does the row about what a record takes, for which nobody else may hold the records.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from itertools import islice, repeat
 from operator import itemgetter, mod
 from typing import Any
 
-from measured import Answer, Run
+from measured import Answer, Run, resident_set
 
 SEED = 20140725
 
 # A memory limit in MiB that no machine reaches.
 UNLIMITED = 1 << 30
+
+# Among so many keys two of a few million records are hardly ever equal.
+DISTINCT = 1 << 60
 
 # How many sorted records lie between two that go into the answer.
 SORTED_STRIDE = 997
@@ -42,6 +46,11 @@ def as_tuple(key: int) -> tuple[int, int]:
     return (key % 1000, key)
 
 
+def as_str_and_int(key: int) -> tuple[str, int]:
+    """Return a key of a text, which many keys share, and a number."""
+    return (f"key-{key % 1000}", key // 1000)
+
+
 def answer_of(items: Iterable[tuple[Any, int]]) -> Answer:
     """Return how many keys there are and the sum of what they hold."""
     values = [value for _, value in items]
@@ -56,6 +65,24 @@ def merge_values(run: Run, keys: int, key: Callable[[int], Any]) -> Answer:
     with run.clock():
         merger.mergeValues(pairs)
     return answer_of(merger.items())
+
+
+def average_values(run: Run, keys: int) -> Answer:
+    """`mergeValues` over a list of (int, int) pairs, to a sum and a count a key.
+
+    `lambda v: (v, 1)` and `lambda c, v: (c[0] + v, c[1] + 1)`: the map side of an average.
+    """
+    pairs = list(zip(random_keys(run.records, keys), range(run.records), strict=True))
+    aggregator = run.shuffle.Aggregator(
+        lambda v: (v, 1),
+        lambda c, v: (c[0] + v, c[1] + 1),
+        lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    )
+    merger = run.shuffle.ExternalMerger(aggregator, UNLIMITED)
+    with run.clock():
+        merger.mergeValues(pairs)
+    totals, counts = zip(*map(itemgetter(1), merger.items()), strict=True)
+    return [len(totals), sum(totals), sum(counts)]
 
 
 def list_aggregator(run: Run) -> Any:
@@ -83,8 +110,7 @@ def append_values(run: Run, keys: int) -> Answer:
 
 def merge_distinct(run: Run) -> Answer:
     """`mergeValues` over streamed (int, int) pairs with distinct keys, then `items()` drained."""
-    # Among 60-bit keys two of a few million are hardly ever equal.
-    pairs = zip(random_keys(run.records, 1 << 60), range(run.records), strict=True)
+    pairs = zip(random_keys(run.records, DISTINCT), range(run.records), strict=True)
     aggregator = run.shuffle.SimpleAggregator(lambda a, b: a + b)
     merger = run.shuffle.ExternalMerger(aggregator, run.limit)
     with run.clock():
@@ -92,6 +118,21 @@ def merge_distinct(run: Run) -> Answer:
         total: int = sum(map(itemgetter(1), merger.items()))
     run.count_spilled()
     return total
+
+
+def hold_distinct(run: Run) -> Answer:
+    """`mergeValues` over streamed (int, int) pairs with distinct keys, `lambda a, b: a + b`.
+
+    Nobody else holds the pairs, so what the resident set has grown by at the end is the merger's.
+    """
+    pairs = zip(random_keys(run.records, DISTINCT), range(run.records), strict=True)
+    aggregator = run.shuffle.SimpleAggregator(lambda a, b: a + b)
+    merger = run.shuffle.ExternalMerger(aggregator, UNLIMITED)
+    before = resident_set()
+    with run.clock():
+        merger.mergeValues(pairs)
+    run.result.held = resident_set() - before
+    return answer_of(merger.items())
 
 
 def group_values(run: Run, keys: int) -> Answer:

@@ -24,6 +24,14 @@ def peak_rss() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * RSS_UNIT
 
 
+def resident_set() -> int:
+    """Return the resident set of this process as it is now, in bytes."""
+    # Imported here: no row has to have it loaded before its clock starts.
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
 @dataclass
 class Result:
     """The outcome of one run, as it goes into the results file. Sizes are in bytes."""
@@ -33,6 +41,9 @@ class Result:
     peak_rss: int = 0
     memory_spilled: int = 0
     disk_spilled: int = 0
+    # By how much the resident set had grown when the work was done and its outcome still held;
+    # 0 in rows that are not about it.
+    held: int = 0
     # Differs between sides only if their answers differ.
     answer: Answer = 0
 

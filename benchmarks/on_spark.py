@@ -1,9 +1,10 @@
 """Workloads that run a whole Spark job, in local mode on two cores.
 
 The clock is the driver's: from calling the action to having its result. Spark has started and has
-run the same job on a few records before, so neither the JVM's start nor the first worker's is in
-it, unless the row is about that. Functions that go to the workers are defined inside others, and
-so pickled by value, as those of an application's main script are.
+run the same job on a few records before, or on all of them where that is said of a row, so neither
+the JVM's start nor the first worker's is in it, unless the row is about that. Functions that go to
+the workers are defined inside others, and so pickled by value, as those of an application's main
+script are.
 """
 
 from __future__ import annotations
@@ -53,10 +54,10 @@ def spark(run: Run, reuse_workers: bool = True) -> Iterator[SparkContext]:
         context.stop()
 
 
-def time_job(run: Run, job: Job) -> Answer:
+def time_job(run: Run, job: Job, warm_up_records: int = WARM_UP_RECORDS) -> Answer:
     """Warm Spark up on a few records, then time the job on all of them."""
     with spark(run) as context:
-        job(context, WARM_UP_RECORDS)
+        job(context, warm_up_records)
         with run.clock():
             answer, worker_rss = job(context, run.records)
         # The worker's, not the driver's, which the clock has noted.
@@ -106,6 +107,77 @@ def reduce_by_key(run: Run) -> Answer:
                 return a
 
         return consume(context.range(records).map(lambda i: (i, i)).reduceByKey(add))
+
+    return time_job(run, job)
+
+
+def sum_by_key(run: Run, keys: int | None) -> Answer:
+    """`sc.range(n).map(lambda i: (i % keys, i)).reduceByKey(lambda a, b: a + b)`.
+
+    Where all keys are distinct, `keys` is `n`. The values are summed up in the workers.
+    """
+    return time_job(run, sum_by_key_job(keys))
+
+
+def sum_by_key_job(keys: int | None) -> Job:
+    """Return the job of `sum_by_key`; `keys` is None where all are distinct."""
+
+    def job(context: SparkContext, records: int) -> Found:
+        modulus = keys or records
+        pairs = context.range(records).map(lambda i: (i % modulus, i))
+        return consume(pairs.reduceByKey(lambda a, b: a + b))
+
+    return job
+
+
+def sum_as_dataframe(run: Run, keys: int | None) -> Answer:
+    """`session.range(n)`, `id % keys` as the key, `groupBy("key").sum("value")`, against an RDD.
+
+    The RDD is `sc.range(n).map(lambda i: (i % keys, i)).reduceByKey(lambda a, b: a + b)`. Both make
+    their records in the way natural to them, the DataFrame in the JVM and the RDD in Python, inside
+    the clock; both sum up the result's values, by `agg(sum)` and in the workers. Both have as many
+    shuffle partitions: `spark.sql.shuffle.partitions` is set to the RDD's number. All else is
+    Spark's default, adaptive execution included. The clock is on the second run over all the
+    records, when the JVM has generated its code. Where all keys are distinct, `keys` is `n` and not
+    left out: `groupBy("id")` would need no shuffle, since Spark knows how a range is partitioned.
+    """
+    job = dataframe_job(keys) if run.side == "dataframe" else sum_by_key_job(keys)
+    return time_job(run, job, warm_up_records=run.records)
+
+
+def dataframe_job(keys: int | None) -> Job:
+    """Return the DataFrame's job of `sum_as_dataframe`, in which no Python worker takes part."""
+
+    def job(context: SparkContext, records: int) -> Found:
+        from pyspark.sql import SparkSession
+        from pyspark.sql import functions as f
+
+        session = SparkSession(context)
+        session.conf.set("spark.sql.shuffle.partitions", str(context.defaultParallelism))
+        number = f.col("id")
+        pairs = session.range(records).select(
+            (number % (keys or records)).alias("key"), number.alias("value")
+        )
+        sums = pairs.groupBy("key").sum("value")
+        (row,) = sums.agg(f.sum("sum(value)")).collect()
+        worker_rss = 0
+        return row[0], worker_rss
+
+    return job
+
+
+def count_words(run: Run, words: int) -> Answer:
+    """`sc.range(n).map(lambda i: (f"word-{i % words}", 1)).reduceByKey(lambda a, b: a + b)`.
+
+    The squared counts are summed up in the workers.
+    """
+
+    def square_of_count(pair: tuple[str, int]) -> int:
+        return pair[1] ** 2
+
+    def job(context: SparkContext, records: int) -> Found:
+        pairs = context.range(records).map(lambda i: (f"word-{i % words}", 1))
+        return consume(pairs.reduceByKey(lambda a, b: a + b), square_of_count)
 
     return time_job(run, job)
 

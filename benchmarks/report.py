@@ -29,6 +29,9 @@ RATIO_HEADER = ["work", "limit", "ratio", "range", "asked", "baseline", "ours"]
 MEMORY_HEADER = ["work", "limit", "floor", "peak, baseline", "peak, ours", "peak / limit"]
 MEMORY_HEADER += ["spilled, baseline", "spilled, ours"]
 
+HELD_HEADER = ["work", "records", "held, baseline", "held, ours", "asked"]
+HELD_HEADER += ["at the peak, baseline", "at the peak, ours"]
+
 Row = dict[str, Any]
 
 
@@ -99,6 +102,37 @@ def memory_line(row: Row) -> list[str]:
     ]
 
 
+def held_line(row: Row) -> list[str]:
+    """Return a row of the table of what a record takes."""
+    records = row["records"]
+    held = medians(row, "ours", "held") / records
+    asked = f"at most {row['most_held']} bytes"
+    return [
+        row["work"],
+        f"{records:,}",
+        per_record(medians(row, "baseline", "held") / records),
+        f"**{per_record(held)}**",
+        asked + ("" if held <= row["most_held"] else " (missed)"),
+        per_record(growth_to_peak(row, "baseline") / records),
+        per_record(growth_to_peak(row, "ours") / records),
+    ]
+
+
+def growth_to_peak(row: Row, side: str) -> int:
+    """Return by how many bytes the resident set grew at most in any turn."""
+    return max(int(turn[side]["peak_rss"] - turn[side]["rss_before"]) for turn in row["turns"])
+
+
+def per_record(size: float) -> str:
+    """Return bytes a record with a digit after the point."""
+    return f"{size:.1f} bytes"
+
+
+def is_about_held(row: Row) -> bool:
+    """Return whether a row asks how much is held, and for no ratio. Older files do not say."""
+    return row.get("most_held") is not None
+
+
 def provenance(rows: list[Row]) -> list[str]:
     """Return on what machine, with what versions and at what load the rows came about."""
     lines = []
@@ -146,7 +180,7 @@ def page(rows: list[Row]) -> str:
         "",
         *provenance(rows),
         "",
-        *markdown(RATIO_HEADER, map(ratio_line, rows)),
+        *markdown(RATIO_HEADER, (ratio_line(row) for row in rows if not is_about_held(row))),
         "",
         "## Memory and disk under a limit",
         "",
@@ -157,6 +191,13 @@ def page(rows: list[Row]) -> str:
             MEMORY_HEADER,
             (memory_line(row) for row in rows if row["limit_mib"]),
         ),
+        "",
+        "## Memory of a record",
+        "",
+        "By how much the resident set of the process grew, divided by the records: at the end, with"
+        " all of them held, the median of the turns; and at its peak, the most in any turn.",
+        "",
+        *markdown(HELD_HEADER, (held_line(row) for row in rows if is_about_held(row))),
         "",
         "## What is timed",
         "",

@@ -89,6 +89,7 @@ def measure_by_turns(workload: Workload, records: int, repeat: int) -> dict[str,
         "baseline": workload.baseline,
         "target": workload.target,
         "limit_mib": workload.limit,
+        "most_held": workload.most_held,
         "records": records,
         "command": f"python benchmarks/run.py --rows {workload.name}"
         f" --records {records} --repeat {repeat}",

@@ -38,6 +38,9 @@ class Workload:
         What ours is compared with.
     is_called
         Whether ours calls the functions even where it could compute what they do.
+    most_held
+        The most bytes a record that ours may hold when the work is done. A row that asks for it is
+        about memory, and None in all others.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Workload:
     limit: int | None = None
     baseline: str = "stock"
     is_called: bool = False
+    most_held: int | None = None
 
     @property
     def timed(self) -> str:
@@ -55,53 +59,94 @@ class Workload:
         return " ".join((inspect.getdoc(function) or "").split())
 
 
-def merger_rows() -> Iterator[Workload]:
-    """Yield the rows about one merger: those whose functions can be computed."""
+def merger_rows() -> Iterator[tuple[Workload, float]]:
+    """Yield the rows about one merger that are measured with functions called as well.
+
+    Beside each is the target asked of it then.
+    """
     key: Callable[[int], Any]
-    for keys, target in ((FEW_KEYS, 4.0), (MANY_KEYS, 1.7)):
-        for kind, key in (("int", int), ("str", in_process.as_str)):
-            yield Workload(
+    for keys, called_target, int_target, str_target in (
+        (FEW_KEYS, 4.0, 15.0, 4.0),
+        (MANY_KEYS, 1.7, 12.0, 10.0),
+    ):
+        for kind, key, target in (("int", int, int_target), ("str", in_process.as_str, str_target)):
+            row = Workload(
                 f"merge-{kind}-{keys}",
                 f"`mergeValues`, {kind} keys, Python lambda, {keys:,} keys",
                 target,
                 partial(in_process.merge_values, keys=keys, key=key),
             )
-    yield Workload(
+            yield row, called_target
+    append = Workload(
         f"append-{MANY_KEYS}",
         f"list append, {MANY_KEYS:,} keys",
         1.6,
         partial(in_process.append_values, keys=MANY_KEYS),
     )
-    yield Workload(
+    yield append, 1.6
+    merge_distinct = Workload(
         "merge-distinct-limit",
         "`mergeValues` + `items()`, all keys distinct",
-        8.0,
+        20.0,
         in_process.merge_distinct,
         LIMIT,
     )
-    yield Workload(
+    yield merge_distinct, 8.0
+    group_combiners = Workload(
         "group-combiners-limit",
         f"`ExternalGroupBy.mergeCombiners`, {MANY_KEYS:,} keys",
         3.0,
         partial(in_process.group_combiners, keys=MANY_KEYS),
         LIMIT,
     )
-    yield Workload(
+    yield group_combiners, 3.0
+    group_values = Workload(
         "group-values-limit",
         f"`ExternalGroupBy.mergeValues`, {MANY_KEYS:,} keys",
         3.0,
         partial(in_process.group_values, keys=MANY_KEYS),
         LIMIT,
     )
+    yield group_values, 3.0
+
+
+def typed_merger_rows() -> Iterator[Workload]:
+    """Yield the rows about one merger that are about what can be computed only."""
+    yield Workload(
+        "merge-int-distinct",
+        "`mergeValues`, int keys, Python lambda, all keys distinct",
+        6.0,
+        partial(in_process.merge_values, keys=in_process.DISTINCT, key=int),
+    )
+    yield Workload(
+        f"merge-tuple-{MANY_KEYS}",
+        f"`mergeValues`, (str, int) keys, Python lambda, {MANY_KEYS:,} keys",
+        7.0,
+        partial(in_process.merge_values, keys=MANY_KEYS, key=in_process.as_str_and_int),
+    )
+    yield Workload(
+        f"average-{MANY_KEYS}",
+        f"`mergeValues`, `(v, 1)` to a sum and a count, {MANY_KEYS:,} keys",
+        15.0,
+        partial(in_process.average_values, keys=MANY_KEYS),
+    )
+    yield Workload(
+        "held-distinct",
+        "`mergeValues`, (int, int) pairs, all keys distinct",
+        None,
+        in_process.hold_distinct,
+        most_held=40,
+    )
 
 
 def in_process_rows() -> Iterator[Workload]:
     """Yield the rows that need no Spark."""
     key: Callable[[int], Any]
-    for row in merger_rows():
+    for row, target in merger_rows():
         yield row
         work = f"{row.work}, functions called"
-        yield replace(row, name=f"{row.name}-called", work=work, is_called=True)
+        yield replace(row, name=f"{row.name}-called", work=work, target=target, is_called=True)
+    yield from typed_merger_rows()
     sort_keys: tuple[tuple[str, Callable[[int], Any], float, float], ...] = (
         ("int", int, 1.3, 2.0),
         ("str", in_process.as_str, 1.0, 1.0),
@@ -144,10 +189,17 @@ def spark_rows() -> Iterator[Workload]:
             group,
             limit,
         )
+    yield from sum_rows()
+    yield Workload(
+        "spark-words",
+        f"word count, {MANY_KEYS:,} words",
+        2.2,
+        partial(on_spark.count_words, words=MANY_KEYS),
+    )
     yield Workload(
         "spark-distinct",
         f"`distinct`, {MANY_KEYS:,} keys",
-        1.0,
+        2.0,
         partial(on_spark.distinct, keys=MANY_KEYS),
     )
     yield Workload("spark-join", "`join`, every key once on either side", 1.0, on_spark.join)
@@ -158,6 +210,37 @@ def spark_rows() -> Iterator[Workload]:
     ):
         function = partial(on_spark.tiny_jobs, jobs=jobs, reuse_workers=reuse)
         yield Workload(name, f"{jobs} tiny jobs, {workers}", 1.0, function)
+
+
+def sum_rows() -> Iterator[Workload]:
+    """Yield the rows about a sum by key in Spark, against stock and against a DataFrame."""
+    keys: int | None
+    for keys, limit, target in (
+        (FEW_KEYS, None, 1.6),
+        (MANY_KEYS, None, 2.5),
+        (None, None, 3.0),
+        (None, LIMIT, 25.0),
+    ):
+        yield Workload(
+            f"spark-sum-{keys or 'distinct'}" + ("-limit" if limit else ""),
+            f"`reduceByKey(lambda a, b: a + b)`, {number_of_keys(keys)}",
+            target,
+            partial(on_spark.sum_by_key, keys=keys),
+            limit,
+        )
+    for keys in (MANY_KEYS, None):
+        yield Workload(
+            f"dataframe-{keys or 'distinct'}",
+            f"the same sum against a DataFrame's `groupBy().sum()`, {number_of_keys(keys)}",
+            1.0,
+            partial(on_spark.sum_as_dataframe, keys=keys),
+            baseline="dataframe",
+        )
+
+
+def number_of_keys(keys: int | None) -> str:
+    """Return a number of keys for people; None is as many as there are records."""
+    return "all keys distinct" if keys is None else f"{keys:,} keys"
 
 
 WORKLOADS = (*in_process_rows(), *spark_rows())
