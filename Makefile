@@ -53,8 +53,9 @@ build: .venv/.built ## the extension, built for release into .venv
 demo: needs-java build ## the main job on real text: stock PySpark against ferroshuffle, one table
 	$(BIN)/python benchmarks/demo.py
 
-bench: needs-java build ## every ratio against stock PySpark, in alternating runs
+bench: needs-java build ## every ratio against stock PySpark, in alternating runs, and the curve
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/curve.py
 
 test: needs-java test-rust test-python test-doc ## all tests; older PySparks: those of the module and of Spark jobs
 	$(MAKE) $(TWO_AT_ONCE) $(OTHER_PYSPARK:%=test-pyspark-%)

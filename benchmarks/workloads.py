@@ -17,6 +17,19 @@ LIMIT = 128
 MANY_KEYS = 400_000
 FEW_KEYS = 1_000
 
+# The numbers of keys in the curve; None is as many as there are records.
+CURVE_KEYS = (1_000, 10_000, 100_000, 400_000, 1_000_000, None)
+
+# The lines of the curve, by side and limit. A DataFrame's memory is the JVM's: the limit, which is
+# about Python workers, means nothing to it.
+CURVE_LINES = (
+    ("stock", None),
+    ("ours", None),
+    ("dataframe", None),
+    ("stock", LIMIT),
+    ("ours", LIMIT),
+)
+
 
 @dataclass(frozen=True)
 class Workload:
@@ -243,11 +256,22 @@ def number_of_keys(keys: int | None) -> str:
     return "all keys distinct" if keys is None else f"{keys:,} keys"
 
 
+def curve_row(keys: int | None, side: str, limit: int | None) -> Workload:
+    """Return what a point of the curve of times against numbers of keys is measured by."""
+    name = f"curve-{keys or 'distinct'}-{side}" + ("-limit" if limit else "")
+    sum_up = on_spark.sum_as_dataframe if side == "dataframe" else on_spark.sum_by_key
+    work = f"sum by key, {number_of_keys(keys)}"
+    return Workload(name, work, None, partial(sum_up, keys=keys), limit)
+
+
 WORKLOADS = (*in_process_rows(), *spark_rows())
+
+# Not in the table: the points of the curve.
+CURVE = tuple(curve_row(keys, *line) for keys in CURVE_KEYS for line in CURVE_LINES)
 
 
 def select(part: str) -> list[Workload]:
-    """Return the row of that name, or else the rows whose name contains it."""
-    return [row for row in WORKLOADS if row.name == part] or [
+    """Return the row of that name, or else the rows of the table whose name contains it."""
+    return [row for row in (*WORKLOADS, *CURVE) if row.name == part] or [
         row for row in WORKLOADS if part in row.name
     ]
