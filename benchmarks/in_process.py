@@ -3,7 +3,7 @@
 Input is the same in every run. Rows without a limit read a list made before the clock starts.
 Rows with one read a chain of C iterators instead, the same on both sides, because a list of
 records would exceed the limit before the work begins; making those records is inside the clock.
-So does the row about what a record takes, for which nobody else may hold the records.
+The row about what a record takes reads such a chain as well: the merger alone holds the records.
 """
 
 from __future__ import annotations
