@@ -62,7 +62,7 @@ def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--records", type=int, default=4_000_000, metavar="N")
-    parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs a point")
+    parser.add_argument("--repeat", type=int, default=3, metavar="N", help="runs a point")
     parser.add_argument("--output", type=Path, default=HERE / "results", metavar="FOLDER")
     return parser.parse_args()
 
