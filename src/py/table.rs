@@ -102,11 +102,15 @@ impl Table {
             };
             let records = rest.records;
             let merged = self.objects.merge_pair(pair_of(&record)?, records);
-            // A record that its function fails for is not merged again.
-            if !matches!(merged, Err(Error::OutOfMemory { .. })) {
-                rest.advance();
+            match merged {
+                Ok(()) => rest.advance(),
+                Err(Error::OutOfMemory { .. }) => return merged,
+                // In stock, what comes behind a record that fails is not read.
+                Err(_) => {
+                    self.rest = None;
+                    return merged;
+                }
             }
-            merged?;
             self.counters.called(records, 1);
         }
         Ok(())

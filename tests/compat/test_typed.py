@@ -96,7 +96,46 @@ OF_ONE |= {
     ),
     "extends what is given": (_same, lambda a, b: a.extend(b) or a, lambda a, b: a.extend(b) or a),
 }
+OF_ONE |= {
+    "product": (_same, operator.mul, operator.mul),
+    "difference": (_same, operator.sub, operator.sub),
+    "difference, the other way": (_same, lambda c, v: v - c, lambda a, b: b - a),
+    "squares": (
+        lambda v: (v, v * v, 1),
+        lambda c, v: (c[0] + v, c[1] + v * v, c[2] + 1),
+        lambda a, b: (a[0] + b[0], a[1] + b[1], a[2] + b[2]),
+    ),
+    "furthest": (abs, lambda c, v: max(c, abs(v)), max),
+    "of three": (_same, lambda c, v: min(c, v, 3), lambda a, b: min(a, b, 3)),
+    "more than twice": (_same, lambda c, v: c if c > v * 2 else v, lambda a, b: a or b),
+    "or": (_same, lambda c, v: c or v, lambda a, b: a or b),
+    "and": (_same, lambda c, v: c and v, lambda a, b: a and b),
+    "bits": (
+        lambda v: (v, v, v),
+        lambda c, v: (c[0] | v, c[1] & v, c[2] ^ v),
+        lambda a, b: (a[0] | b[0], a[1] & b[1], a[2] ^ b[2]),
+    ),
+    "how many are there": (
+        lambda v: 0 if v is None else 1,
+        lambda c, v: c + (1 if v is not None else 0),
+        operator.add,
+    ),
+    "changes": (_same, lambda c, v: -v if c == v else v, lambda a, b: a - b if a != b else a),
+    "any is true": (lambda v: not v, lambda c, v: c or not v, lambda a, b: a | b),
+    "length": (len, lambda c, v: c + len(v), operator.add),
+    "halves": (lambda v: v * 0.5, lambda c, v: c + v * 0.5, operator.add),
+}
 OF_TWO: dict[str, Functions] = {
+    "weighted": (
+        lambda v: v[0] * v[1],
+        lambda c, v: c + v[0] * v[1],
+        operator.add,
+    ),
+    "the greater": (
+        _same,
+        lambda c, v: c if c[0] - c[1] > v[0] - v[1] else v,
+        lambda a, b: a if a[0] - a[1] > b[0] - b[1] else b,
+    ),
     "sums": (_same, _tuple_sum, _tuple_sum),
     "unpacked": (_same, _unpacked_sum, _unpacked_sum),
     "newest": (_same, _newest, _newest),
@@ -197,7 +236,10 @@ def test_combiners_merge_as_in_stock(name: str, data: st.DataObject) -> None:
 @pytest.mark.parametrize(
     "name",
     sorted(
-        set(ALL) - {"last then sum", "sum then max", "range", "nested", "extends what is given"}
+        set(ALL)
+        - {"last then sum", "sum then max", "range", "nested", "extends what is given"}
+        # Which run comes first matters, or which record of a run.
+        - {"difference", "difference, the other way", "more than twice", "changes", "of three"}
     ),
 )
 @_FEWER
@@ -229,6 +271,95 @@ def test_runs_merge_as_in_stock(name: str, data: st.DataObject) -> None:
         assert outcome(lambda: list(left.items()))[0] == "raised"
         return
     assert_same_items(left.items(), right.items(), ordered=False)
+
+
+def _formulas(leaves: str) -> st.SearchStrategy[str]:
+    """Draw what may be computed of names and numbers."""
+    leaf = st.sampled_from([*leaves, "1", "-2", "0.5", "True", "4611686018427387904"])
+    # What is multiplied by itself, record by record, has more digits than there is memory for.
+    plain = st.sampled_from(["v", "2", "-1.5"])
+
+    def larger(part: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+        return (
+            st.builds("({} {} {})".format, part, st.sampled_from("+-|&^"), part)
+            | st.builds("({} * {})".format, part, plain)
+            | st.builds(
+                "({} {} {})".format, part, st.sampled_from(["<", "<=", ">", "==", "!="]), part
+            )
+            | st.builds("({} {} {})".format, part, st.sampled_from(["and", "or"]), part)
+            | st.builds("({} if {} else {})".format, part, part, part)
+            | st.builds("{}({}, {})".format, st.sampled_from(["max", "min"]), part, part)
+            | st.builds("({}({}))".format, st.sampled_from(["-", "not ", "abs"]), part)
+        )
+
+    return st.recursive(leaf, larger, max_leaves=5)
+
+
+_OF_VALUE, _OF_BOTH = _formulas("v"), _formulas("cv")
+
+
+@settings(max_examples=settings.default.max_examples * 10)
+@given(
+    formulas=st.tuples(_OF_VALUE, _OF_BOTH, _OF_BOTH),
+    values=st.sampled_from([_ints, _floats, st.booleans()]),
+    data=st.data(),
+)
+def test_any_formula_gives_what_python_gives(
+    formulas: tuple[str, str, str], values: Any, data: st.DataObject
+) -> None:
+    create, merge_value, merge_combiners = formulas
+    functions = (
+        eval(f"lambda v: {create}"),
+        eval(f"lambda c, v: {merge_value}"),
+        eval(f"lambda c, v: {merge_combiners}"),
+    )
+    records = st.lists(st.tuples(st.integers(0, 2), values), max_size=12)
+    items, more = data.draw(records), data.draw(records)
+    if items and data.draw(st.booleans()):
+        at = data.draw(st.integers(0, len(items) - 1))
+        items[at] = (items[at][0], data.draw(_misfits))
+    left, right = ours(functions), stock(functions)
+    ends = [outcome(partial(merger.mergeValues, items)) for merger in (left, right)]
+    assert ends[0] == ends[1]
+    assert_same_items(left.items(), right.items(), ordered=True)
+    handed = [ours(functions), stock(functions)]
+    for merger in handed:
+        outcome(partial(merger.mergeValues, more))
+    ends = [
+        outcome(lambda m=merger, o=other: m.mergeCombiners(o.items()))
+        for merger, other in zip((left, right), handed, strict=True)
+    ]
+    assert ends[0] == ends[1]
+    assert_same_items(left.items(), right.items(), ordered=True)
+
+
+@pytest.mark.parametrize("at", [1, 2, 511, 512, 513, 1023, 1500])
+def test_what_is_computed_stops_at_the_record_that_is_too_large(at: int) -> None:
+    def product(c: int, v: int) -> int:
+        return c * v
+
+    def sums(c: Any, v: int) -> Any:
+        return c[0] + 1, c[1] + v * v, c[2] - v
+
+    def merged(a: Any, b: Any) -> Any:
+        return a[0] + b[0], a[1] + b[1], a[2] + b[2]
+
+    for functions in ((_same, product, product), (lambda v: (1, v * v, -v), sums, merged)):
+        items = [(n % 3, 1) for n in range(1501)]
+        items[at] = (items[at][0], 2**62)
+        items += [(n % 5, -3) for n in range(700)]
+        left, right = ours(functions), stock(functions)
+        for merger in (left, right):
+            merger.mergeValues(iter(items))
+        assert_same_items(left.items(), right.items(), ordered=True)
+        left, right = ours(functions, partitions=3), stock(functions)
+        for start in range(0, len(items), 600):
+            left.mergeValues(items[start : start + 600])
+            left._spill()
+            run = stock(functions)
+            run.mergeValues(items[start : start + 600])
+            right.mergeCombiners(list(run.items()))
+        assert_same_items(left.items(), right.items(), ordered=False)
 
 
 MISFITS = [2**63, None, 1.5, True, "text", (1, 2)]
