@@ -198,6 +198,20 @@ impl NativeAggregate {
         }
     }
 
+    /// The same where merging puts the other combiner behind, so that a list may be cut in pieces
+    /// that are merged in their order.
+    pub fn lists_in_pieces(&self) -> Option<&Collected> {
+        let Shape::State(state) = &self.plan.shape else {
+            return None;
+        };
+        let (Step::Add(Source::Value(path)) | Step::Extend(Source::Value(path))) =
+            &state.merge_combiner
+        else {
+            return None;
+        };
+        self.lists().filter(|_| path.is_empty())
+    }
+
     /// How often lists were put in order.
     pub fn sorts(&self) -> usize {
         let of_state = |state: &StateColumn| match state {

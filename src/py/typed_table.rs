@@ -629,7 +629,7 @@ impl TypedTable {
     }
 
     /// Writes a long list as several of up to `most` items; `false` where combiners are more
-    /// than a list.
+    /// than a list, or merging does not join them.
     fn write_slices(
         &self,
         row: u32,
@@ -637,7 +637,7 @@ impl TypedTable {
         encoder: &mut BlockEncoder,
         writer: &mut RunWriter<'_>,
     ) -> Result<bool> {
-        let Some(lists) = self.aggregate.lists() else {
+        let Some(lists) = self.aggregate.lists_in_pieces() else {
             return Ok(false);
         };
         let key = self.map.keys().0.gather(&[row])?;

@@ -406,6 +406,23 @@ def test_sums_go_beyond_64_bits_and_come_back() -> None:
         left, right = ours(ALL["sum"]), stock(ALL["sum"])
 
 
+@pytest.mark.parametrize(
+    "merge_combiners",
+    [lambda a, b: a, lambda a, b: b, operator.add, lambda a, b: a + [0], lambda a, b: b + a],
+    ids=["first", "last", "joined", "with one more", "the other way"],
+)
+def test_a_long_list_is_cut_only_where_pieces_are_joined(merge_combiners: Any) -> None:
+    functions = (lambda v: [v], _append, merge_combiners)
+    left, right = ours(functions), stock(functions)
+    for count in (200_000, 10):
+        run = stock(functions)
+        for merger in (left, run):
+            merger.mergeValues((0, n) for n in range(count))
+        left._spill()
+        right.mergeCombiners(list(run.items()))
+    assert_same_items(left.items(), right.items(), ordered=False)
+
+
 def test_functions_that_change_are_heard() -> None:
     calls = []
 
