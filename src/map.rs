@@ -340,6 +340,17 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         self.index.free_place(hash.bits)
     }
 
+    /// Keeps the hashes that the keys made themselves so far: to be called before they become
+    /// others, which make none.
+    pub fn keep_hashes(&mut self) -> Result<()> {
+        let rows = self.hashes.len()..self.len();
+        try_grow(&mut self.hashes, rows.len(), WHAT)?;
+        for row in rows {
+            self.hashes.push(self.keys.hash(row).unwrap_or(0));
+        }
+        Ok(())
+    }
+
     /// Makes room for one more key, so that the next [`push`](Self::push) asks for no memory.
     pub fn make_room(&mut self) -> Result<()> {
         self.make_room_for(1)?;

@@ -51,6 +51,11 @@ impl Collected {
         &self.items
     }
 
+    /// Makes the items of that kind, which holds them.
+    pub fn turn_into(&mut self, items: &TypedColumn) -> Result<()> {
+        self.items.turn_into(items)
+    }
+
     /// Makes room for so many more lists and items.
     pub fn try_reserve(&mut self, lists: usize, items: usize) -> Result<()> {
         // Items are numbered in 32 bits.

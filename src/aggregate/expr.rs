@@ -101,7 +101,10 @@ impl Kind {
             TypedColumn::Str(_) => Some(Self::Str),
             TypedColumn::Bytes(_) => Some(Self::Bytes),
             TypedColumn::None(_) => Some(Self::None),
-            TypedColumn::Unread(_) | TypedColumn::Tuple(_) | TypedColumn::List(_) => None,
+            TypedColumn::Unread(_)
+            | TypedColumn::Tuple(_)
+            | TypedColumn::List(_)
+            | TypedColumn::Nullable(_) => None,
         }
     }
 
@@ -152,22 +155,6 @@ pub struct Record<'a> {
 }
 
 impl Expr {
-    /// Adds the places in a value that it looks at.
-    pub fn paths<'a>(&'a self, paths: &mut Vec<&'a [usize]>) {
-        match self {
-            Self::Value(path) => paths.push(path),
-            Self::Field(_) | Self::Constant(_) => {}
-            Self::Apply(_, of) => of.paths(paths),
-            Self::Operate(_, left, right) => [left, right].iter().for_each(|of| of.paths(paths)),
-            Self::Extreme { of, .. } => of.iter().for_each(|of| of.paths(paths)),
-            Self::If(test, then, other) => {
-                for of in [test, then, other] {
-                    of.paths(paths);
-                }
-            }
-        }
-    }
-
     /// What it comes to, for any fields and values of those kinds; `None` where that, or whether
     /// it fails, depends on more than that.
     pub fn kind(&self, field: Option<&TypedColumn>, values: &TypedColumn) -> Option<Kind> {
@@ -175,6 +162,15 @@ impl Expr {
             Self::Field(path) => Kind::of(field?.at(path)?),
             Self::Value(path) => Kind::of(values.at(path)?),
             Self::Constant(constant) => Kind::of(constant),
+            // Of what is at a path it is known, whatever else it may be.
+            Self::Apply(Function::IsNone, of) if let Some(path) = of.path() => {
+                let column = if let Self::Field(_) = **of {
+                    field?
+                } else {
+                    values
+                };
+                column.at(path).map(|_| Kind::Bool)
+            }
             Self::Apply(function, of) => of_function(*function, of.kind(field, values)?),
             Self::Operate(operator, left, right) => of_operator(
                 *operator,
@@ -193,6 +189,14 @@ impl Expr {
                 let kind = then.kind(field, values)?;
                 (other.kind(field, values)? == kind).then_some(kind)
             }
+        }
+    }
+
+    /// The path of a part of the field or of the value.
+    fn path(&self) -> Option<&[usize]> {
+        match self {
+            Self::Field(path) | Self::Value(path) => Some(path),
+            _ => None,
         }
     }
 
@@ -219,6 +223,13 @@ impl Expr {
             }
             Self::Value(path) => scalar(record.value.0.at(path)?, record.value.1),
             Self::Constant(constant) => scalar(constant, 0),
+            Self::Apply(Function::IsNone, of) if let Some(path) = of.path() => {
+                let (column, row) = match **of {
+                    Self::Field(_) => record.field?,
+                    _ => record.value,
+                };
+                Some(Scalar::Bool(column.at(path)?.value_at(row).is_none()))
+            }
             Self::Apply(function, of) => apply(*function, of.compute(record)?),
             Self::Operate(operator, left, right) => {
                 operate(*operator, left.compute(record)?, right.compute(record)?)
@@ -318,7 +329,10 @@ fn scalar(column: &TypedColumn, row: usize) -> Option<Scalar<'_>> {
         TypedColumn::Str(texts) => Some(Scalar::Str(texts.get(row))),
         TypedColumn::Bytes(bytes) => Some(Scalar::Bytes(bytes.get(row))),
         TypedColumn::None(_) => Some(Scalar::None),
-        TypedColumn::Unread(_) | TypedColumn::Tuple(_) | TypedColumn::List(_) => None,
+        TypedColumn::Unread(_)
+        | TypedColumn::Tuple(_)
+        | TypedColumn::List(_)
+        | TypedColumn::Nullable(_) => None,
     }
 }
 

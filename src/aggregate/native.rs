@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::Records;
 use super::collect::Collected;
 use super::expr::{Kind, Record};
-use super::plan::{Operands, Plan, Shape, Source, Step, adopted, created, shaped, steps};
+use super::plan::{Operands, Plan, Shape, Source, Step, adopted, created, shaped, states};
 use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
 use crate::memory::try_with_capacity;
@@ -25,6 +25,9 @@ pub struct NativeAggregate {
     most_added: usize,
     /// One for each state of the plan, in the order of its fields. None before the first batch.
     states: Vec<StateColumn>,
+    /// The kind of each state with what was accepted last: there may be `None` in it where there is
+    /// none in the state yet.
+    kinds: Vec<TypedColumn>,
 }
 
 /// The states of one field, by row.
@@ -55,6 +58,7 @@ impl NativeAggregate {
             most_added: plan.shape.most_added(),
             plan,
             states: Vec::new(),
+            kinds: Vec::new(),
         }
     }
 
@@ -92,21 +96,38 @@ impl NativeAggregate {
             Records::Values => created(&self.plan.shape, operands, &mut kinds),
             Records::Combiners => adopted(&self.plan.shape, values, &mut kinds),
         };
-        let steps = steps(&self.plan.shape, records);
-        let mut parts = steps.iter().zip(&kinds);
-        if !is_known || !parts.all(|(step, kind)| step.is_exact(kind, operands)) {
+        if !is_known {
+            return false;
+        }
+        if !self.kinds.is_empty() {
+            let pairs = self.kinds.iter().zip(&kinds);
+            let joined = pairs.map(|(known, kind)| known.joined(kind));
+            let Some(joined) = joined.collect::<Option<_>>() else {
+                return false;
+            };
+            kinds = joined;
+        }
+        let plans = states(&self.plan.shape);
+        let mut parts = plans.iter().zip(&kinds);
+        if !parts.all(|(state, kind)| state.is_exact(records, kind, operands)) {
             return false;
         }
         if self.states.is_empty() {
             self.states = kinds.iter().map(StateColumn::like).collect();
-            return true;
         }
-        let mut states = self.states.iter().zip(&kinds).zip(steps);
-        states.all(|((state, kind), step)| state.takes(kind, step))
+        let mut parts = self.states.iter().zip(&kinds).zip(plans);
+        let is_taken = parts.all(|((state, kind), plan)| state.takes(kind, plan.step(records)));
+        if is_taken {
+            self.kinds = kinds;
+        }
+        is_taken
     }
 
-    /// Makes room for `rows` records of `values`.
+    /// Makes room for `rows` records of `values`, in states that hold what was accepted.
     pub fn try_reserve(&mut self, values: &TypedColumn, rows: usize) -> Result<()> {
+        for (state, kind) in self.states.iter_mut().zip(&self.kinds) {
+            state.turn_into(kind)?;
+        }
         self.states
             .iter_mut()
             .try_for_each(|state| state.try_reserve(values, rows, self.most_added))
@@ -389,16 +410,23 @@ impl StateColumn {
         }
     }
 
-    /// Whether it is of that kind, and as it is now the step can be done on it.
+    /// Whether it can turn into that kind, which holds it, and as it is now the step can be done
+    /// on it.
     fn takes(&self, kind: &TypedColumn, step: &Step) -> bool {
-        match (self, kind) {
-            (Self::Lists(lists), TypedColumn::List(kind)) => lists.items().is_of_kind(&kind.items),
-            (Self::Cells { column, carries }, kind) => {
-                let is_whole = carries.is_empty()
-                    || matches!(step, Step::Keep | Step::Add(_) | Step::AddInFront(_));
-                is_whole && column.is_of_kind(kind)
+        match self {
+            Self::Lists(_) => matches!(kind, TypedColumn::List(_)),
+            Self::Cells { column, carries } => {
+                let keeps_carries = matches!(step, Step::Keep | Step::Add(_) | Step::AddInFront(_));
+                carries.is_empty() || keeps_carries && column.is_of_kind(kind)
             }
-            _ => false,
+        }
+    }
+
+    fn turn_into(&mut self, kind: &TypedColumn) -> Result<()> {
+        match (self, kind) {
+            (Self::Lists(lists), TypedColumn::List(kind)) => lists.turn_into(&kind.items),
+            (Self::Lists(_), _) => Ok(()),
+            (Self::Cells { column, .. }, kind) => column.turn_into(kind),
         }
     }
 
@@ -713,6 +741,7 @@ fn carry(carries: &mut HashMap<usize, i64>, row: usize, by: i64) {
 mod tests {
     use super::*;
     use crate::aggregate::plan::{Comparison, State};
+    use crate::column::nullable::Nullable;
     use proptest::prelude::*;
 
     fn value(path: &[usize]) -> Source {
@@ -852,6 +881,103 @@ mod tests {
         assert!(first.accepts(Records::Values, &texts));
         let mut last = NativeAggregate::new(one_state(Step::Take(value(&[]))));
         assert!(!last.accepts(Records::Values, &texts));
+    }
+
+    fn ints_or_none(of: &[Option<i64>]) -> TypedColumn {
+        let mut column = TypedColumn::Nullable(Nullable::of(&TypedColumn::Int(Vec::new())));
+        for int in of {
+            let from = int.map_or(TypedColumn::None(1), |int| TypedColumn::Int(vec![int]));
+            column.push_from(&from, 0).unwrap();
+        }
+        column
+    }
+
+    fn merge(aggregate: &mut NativeAggregate, rows: &[u32], values: &TypedColumn) {
+        assert!(aggregate.accepts(Records::Values, values));
+        aggregate.try_reserve(values, rows.len()).unwrap();
+        aggregate.merge(Records::Values, rows, values).unwrap();
+    }
+
+    #[test]
+    fn none_is_kept_and_taken_among_values() {
+        let batches = [
+            TypedColumn::Int(vec![1, 2]),
+            ints_or_none(&[None, Some(3)]),
+            TypedColumn::None(2),
+            TypedColumn::Int(vec![4, 5]),
+        ];
+        let mut last = NativeAggregate::new(one_state(Step::Take(value(&[]))));
+        let mut first = NativeAggregate::new(one_state(Step::Keep));
+        for (values, rows) in batches.iter().zip([[0, 1], [1, 2], [0, 3], [3, 4]]) {
+            merge(&mut last, &rows, values);
+            merge(&mut first, &rows, values);
+        }
+        let found = last.gather(&[0, 1, 2, 3, 4]).unwrap().unwrap();
+        let expected = ints_or_none(&[None, None, Some(3), Some(4), Some(5)]);
+        assert!((0..5).all(|row| found.is_same(row, &expected, row)));
+        let found = first.gather(&[0, 1, 2, 3, 4]).unwrap().unwrap();
+        let expected = ints_or_none(&[Some(1), Some(2), Some(3), None, Some(5)]);
+        assert!((0..5).all(|row| found.is_same(row, &expected, row)));
+    }
+
+    #[test]
+    fn none_is_not_added_or_compared() {
+        let less = Step::Choose {
+            at: Vec::new(),
+            comparison: Comparison::Less,
+            operand: value(&[]),
+            keeps: false,
+            value: value(&[]),
+        };
+        for step in [Step::Add(value(&[])), less] {
+            let mut aggregate = NativeAggregate::new(one_state(step));
+            assert!(!aggregate.accepts(Records::Values, &ints_or_none(&[])));
+            assert!(aggregate.accepts(Records::Values, &TypedColumn::Int(Vec::new())));
+            assert!(!aggregate.accepts(Records::Values, &ints_or_none(&[])));
+            assert!(!aggregate.accepts(Records::Values, &TypedColumn::None(0)));
+            assert!(aggregate.accepts(Records::Values, &TypedColumn::Int(Vec::new())));
+        }
+    }
+
+    #[test]
+    fn a_state_that_may_be_none_is_not_added_to() {
+        let mut plan = one_state(Step::Take(value(&[])));
+        if let Shape::State(state) = &mut plan.shape {
+            state.merge_combiner = Step::Add(value(&[]));
+        }
+        let mut aggregate = NativeAggregate::new(plan);
+        let ints = TypedColumn::Int(vec![i64::MAX]);
+        assert!(aggregate.accepts(Records::Values, &ints));
+        assert!(aggregate.accepts(Records::Combiners, &ints));
+        for _ in 0..2 {
+            aggregate.try_reserve(&ints, 1).unwrap();
+            aggregate.merge(Records::Combiners, &[0], &ints).unwrap();
+        }
+        // A sum beyond 64 bits has no place among nullable ints.
+        assert!(!aggregate.accepts(Records::Values, &ints_or_none(&[])));
+        aggregate.reset();
+        assert!(aggregate.accepts(Records::Values, &ints_or_none(&[])));
+        assert!(!aggregate.accepts(Records::Combiners, &ints));
+    }
+
+    #[test]
+    fn lists_take_items_that_may_be_none() {
+        let item = || Source::List(vec![value(&[])]);
+        let mut plan = one_state(Step::Extend(value(&[])));
+        if let Shape::State(state) = &mut plan.shape {
+            state.create = item();
+            state.merge_value = Step::Extend(item());
+        }
+        let mut lists = NativeAggregate::new(plan);
+        merge(&mut lists, &[0, 1], &TypedColumn::Int(vec![1, 2]));
+        merge(&mut lists, &[0, 0], &ints_or_none(&[None, Some(3)]));
+        merge(&mut lists, &[1, 0], &TypedColumn::Int(vec![4, 5]));
+        let Some(TypedColumn::List(found)) = lists.gather(&[0, 1]).unwrap() else {
+            unreachable!("lists were made")
+        };
+        assert_eq!(found.ends, [4, 6]);
+        let expected = ints_or_none(&[Some(1), None, Some(3), Some(5), Some(2), Some(4)]);
+        assert!((0..6).all(|item| found.items.is_same(item, &expected, item)));
     }
 
     #[test]

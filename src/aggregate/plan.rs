@@ -122,12 +122,19 @@ impl Plan {
     /// The places in a value that the plan looks at; what is at none of them, and in none of
     /// them, may be anything.
     pub fn paths(&self) -> Vec<&[usize]> {
+        // Where merging may stop, the functions are called with the whole value.
+        if self.may_stop() {
+            return vec![&[]];
+        }
         let mut paths = Vec::new();
         self.shape.paths(&mut paths);
-        for computed in &self.of_values {
-            computed.paths(&mut paths);
-        }
         paths
+    }
+
+    /// Whether merging values may stop at a record.
+    fn may_stop(&self) -> bool {
+        let of_state = |state: &State| state.first.may_stop() || state.merge_value.may_stop();
+        !self.of_values.is_empty() || states(&self.shape).into_iter().any(of_state)
     }
 
     /// What is computed of those records.
@@ -156,11 +163,8 @@ impl Shape {
                             operand.paths(paths);
                             value.paths(paths);
                         }
-                        Step::ChooseBy { test, value, .. } => {
-                            test.paths(paths);
-                            value.paths(paths);
-                        }
-                        Step::Compute(result) => result.paths(paths),
+                        // These look at the whole value.
+                        Step::ChooseBy { .. } | Step::Compute(_) => paths.push(&[]),
                     }
                 }
             }
@@ -207,9 +211,23 @@ impl State {
             _ => return None,
         };
         let mut items = items.iter().map(|item| item.column(values));
-        items
-            .all(|column| column.is_some_and(|column| column.is_of_kind(item)))
-            .then(|| TypedColumn::List(Lists::of(item)))
+        let item = items.try_fold(item.fresh(), |kind, column| kind.joined(column?))?;
+        Some(TypedColumn::List(Lists::of(&item)))
+    }
+
+    /// Whether what becomes of the state is what Python does, where it is of that `kind`, for any
+    /// values of the kind of `values`.
+    pub(super) fn is_exact(
+        &self,
+        records: Records,
+        kind: &TypedColumn,
+        values: Operands<'_>,
+    ) -> bool {
+        let is_begun = match records {
+            Records::Values => self.first.is_exact(kind, values),
+            Records::Combiners => true,
+        };
+        is_begun && self.step(records).is_exact(kind, values)
     }
 
     pub(super) fn step(&self, records: Records) -> &Step {
@@ -260,23 +278,23 @@ impl Step {
     /// Whether the step on a state of that kind is what Python does, for any values of the kind
     /// of `values`.
     pub(super) fn is_exact(&self, state: &TypedColumn, values: Operands<'_>) -> bool {
-        let is_of_kind = |source: &Source| {
+        let is_held = |source: &Source| {
             let column = source.column(values);
-            column.is_some_and(|column| column.is_of_kind(state)) && state.is_replaceable()
+            column.is_some_and(|column| state.holds(column)) && state.is_replaceable()
         };
         match self {
             Self::Keep => true,
-            Self::Take(value) => is_of_kind(value),
+            Self::Take(value) => is_held(value),
             Self::Add(operand) | Self::AddInFront(operand) => match (state, operand) {
-                (TypedColumn::Int(_) | TypedColumn::Float(_), operand) => is_of_kind(operand),
+                (TypedColumn::Int(_) | TypedColumn::Float(_), operand) => is_held(operand),
                 (TypedColumn::List(_), _) if matches!(self, Self::AddInFront(_)) => false,
                 (TypedColumn::List(lists), Source::List(items)) => items.iter().all(|item| {
                     let column = item.column(values);
-                    column.is_some_and(|column| column.is_of_kind(&lists.items))
+                    column.is_some_and(|column| lists.items.holds(column))
                 }),
                 (TypedColumn::List(_), operand) => operand
                     .column(values)
-                    .is_some_and(|added| added.is_of_kind(state)),
+                    .is_some_and(|added| state.holds(added)),
                 _ => false,
             },
             Self::Extend(operand) => {
@@ -295,11 +313,11 @@ impl Step {
                 );
                 let operand = operand.column(values);
                 is_comparable
-                    && operand.is_some_and(|operand| operand.is_of_kind(compared))
-                    && is_of_kind(value)
+                    && operand.is_some_and(|operand| compared.holds(operand))
+                    && is_held(value)
             }
             Self::ChooseBy { test, value, .. } => {
-                test.kind(Some(state), values.values).is_some() && is_of_kind(value)
+                test.kind(Some(state), values.values).is_some() && is_held(value)
             }
             Self::Compute(result) => {
                 let kind = result.kind(Some(state), values.values);
@@ -368,9 +386,8 @@ pub(super) fn created(shape: &Shape, values: Operands<'_>, kinds: &mut Vec<Typed
                     state.merge_value,
                     Step::Keep | Step::Add(_) | Step::AddInFront(_) | Step::Extend(_)
                 );
-                let is_exact = state.first.is_exact(&kind, values) && !(may_carry && replaces);
                 kinds.push(kind);
-                is_exact
+                !(may_carry && replaces)
             }
             None => false,
         },
@@ -397,14 +414,11 @@ pub(super) fn adopted(
     }
 }
 
-/// The step of each state.
-pub(super) fn steps(shape: &Shape, records: Records) -> Vec<&Step> {
+/// Each state.
+pub(super) fn states(shape: &Shape) -> Vec<&State> {
     match shape {
-        Shape::State(state) => vec![state.step(records)],
-        Shape::Fields(fields) => fields
-            .iter()
-            .flat_map(|field| steps(field, records))
-            .collect(),
+        Shape::State(state) => vec![state],
+        Shape::Fields(fields) => fields.iter().flat_map(states).collect(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Typed columns as the columns of a block, and back.
 
+use super::bits::Bits;
+use super::nullable::Nullable;
 use super::typed::{Lists, Texts, TypedColumn};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
@@ -7,10 +9,10 @@ use crate::spill::block::{Block, ColumnKind};
 
 const WHAT: &str = "the records of a block";
 
-/// Deeper tuples are in no block of ours.
-pub const DEEPEST: usize = 16;
+/// Columns within others are nested deeper in no block of ours.
+pub const DEEPEST: usize = 32;
 
-/// Columns of a block: a tuple's comes before those of its items.
+/// Columns of a block: one that has others within comes before these.
 pub type Columns = Vec<(ColumnKind, Vec<u8>)>;
 
 /// Appends the columns that `column` is written as.
@@ -65,6 +67,18 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             }
             columns.push((ColumnKind::List, bytes));
             return encode(&lists.items, columns);
+        }
+        TypedColumn::Nullable(nullable) => {
+            let valid = nullable.valid.bytes();
+            try_grow(
+                &mut bytes,
+                valid.len().saturating_add(size_of::<u32>()),
+                WHAT,
+            )?;
+            bytes.extend_from_slice(&count(nullable.valid.len())?);
+            bytes.extend_from_slice(valid);
+            columns.push((ColumnKind::Nullable, bytes));
+            return encode(&nullable.values, columns);
         }
         TypedColumn::Tuple(fields) => {
             bytes.extend_from_slice(&count(fields.len())?);
@@ -129,6 +143,9 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         if kind == ColumnKind::List {
             return self.lists(bytes, depth);
         }
+        if kind == ColumnKind::Nullable {
+            return self.nullable(bytes, depth);
+        }
         if kind != ColumnKind::Tuple {
             return flat(kind, bytes, self.place);
         }
@@ -159,10 +176,45 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         Ok(Some(TypedColumn::List(Lists { ends, items })))
     }
 
+    fn nullable(&mut self, bytes: &[u8], depth: usize) -> Result<Option<TypedColumn>> {
+        let valid = validity(bytes, self.place)?;
+        let Some(values) = self.column(depth - 1)? else {
+            return Ok(None);
+        };
+        match &values {
+            TypedColumn::None(_) | TypedColumn::Nullable(_) | TypedColumn::Unread(_) => {
+                return Err(self.corrupt("there is None among what is None already"));
+            }
+            TypedColumn::Int(_)
+            | TypedColumn::Float(_)
+            | TypedColumn::Bool(_)
+            | TypedColumn::Str(_)
+            | TypedColumn::Bytes(_)
+            | TypedColumn::Tuple(_)
+            | TypedColumn::List(_) => {}
+        }
+        if !has_rows(&values, valid.len()) {
+            return Err(self.corrupt("there are not as many values as are told of"));
+        }
+        let values = Box::new(values);
+        Ok(Some(TypedColumn::Nullable(Nullable { valid, values })))
+    }
+
     #[cold]
     fn corrupt(&self, reason: &str) -> Error {
         corrupt(self.place, reason)
     }
+}
+
+/// Which rows of the column behind one of that content have a value.
+pub fn validity(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Bits> {
+    let cut = || corrupt(place, "the bits of a column are not as many as its rows");
+    let (rows, bytes) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
+    let rows = u32::from_le_bytes(*rows) as usize;
+    let mut bits = Vec::new();
+    try_grow(&mut bits, bytes.len(), WHAT)?;
+    bits.extend_from_slice(bytes);
+    Bits::of_parts(bits, rows).ok_or_else(cut)
 }
 
 fn has_rows(column: &TypedColumn, rows: usize) -> bool {
@@ -225,7 +277,9 @@ pub fn flat(
             Ok(rows) => TypedColumn::None(u32::from_le_bytes(rows) as usize),
             Err(_) => return Err(corrupt(place, "a column is cut")),
         },
-        ColumnKind::Object | ColumnKind::List | ColumnKind::Tuple => return Ok(None),
+        ColumnKind::Object | ColumnKind::List | ColumnKind::Tuple | ColumnKind::Nullable => {
+            return Ok(None);
+        }
     }))
 }
 
@@ -296,12 +350,25 @@ mod tests {
         leaf.prop_recursive(3, 12, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 1..4).prop_map(TypedColumn::Tuple),
-                inner.prop_map(|items| TypedColumn::List(Lists {
+                inner.clone().prop_map(|items| TypedColumn::List(Lists {
                     ends: vec![0, 1, 3],
                     items: Box::new(items),
                 })),
+                (inner, any::<[bool; 3]>()).prop_map(|(column, valid)| nullable(column, valid)),
             ]
         })
+    }
+
+    /// `None` in some rows of a column, where that is not there already.
+    fn nullable(mut column: TypedColumn, valid: [bool; 3]) -> TypedColumn {
+        let kind = column.joined(&TypedColumn::None(0)).unwrap();
+        column.turn_into(&kind).unwrap();
+        if let TypedColumn::Nullable(nullable) = &mut column {
+            (0..)
+                .zip(valid)
+                .for_each(|(row, bit)| nullable.valid.set(row, bit));
+        }
+        column
     }
 
     fn place() -> String {
@@ -326,7 +393,7 @@ mod tests {
 
         #[test]
         fn any_bytes_are_a_column_or_an_error(
-            kinds in proptest::collection::vec(0_u8..9, 0..6),
+            kinds in proptest::collection::vec(0_u8..10, 0..6),
             bytes in proptest::collection::vec(any::<u8>(), 0..40),
             rows in 0_usize..6,
         ) {
@@ -339,6 +406,7 @@ mod tests {
                 5 => ColumnKind::Str,
                 6 => ColumnKind::Bool,
                 7 => ColumnKind::Bytes,
+                8 => ColumnKind::Nullable,
                 _ => ColumnKind::None,
             };
             let columns: Columns = kinds.into_iter().map(|tag| (kind(tag), bytes.clone())).collect();
@@ -346,6 +414,40 @@ mod tests {
                 prop_assert!(has_rows(&column, rows));
             }
         }
+    }
+
+    #[test]
+    fn bits_that_are_not_as_many_as_values_are_found() {
+        let ints = |rows: usize| (ColumnKind::Int64, vec![0; rows * 8]);
+        let bits = |rows: u32, bits: &[u8]| {
+            let bytes = [&rows.to_le_bytes(), bits].concat();
+            (ColumnKind::Nullable, bytes)
+        };
+        let fine = decode(&vec![bits(3, &[0b101]), ints(3)], 3)
+            .unwrap()
+            .unwrap();
+        assert!(fine.value_at(0).is_some() && fine.value_at(1).is_none() && fine.len() == 3);
+        let none = (ColumnKind::None, 3_u32.to_le_bytes().to_vec());
+        for damaged in [
+            vec![bits(3, &[0b1101]), ints(3)],
+            vec![bits(3, &[0, 0]), ints(3)],
+            vec![bits(3, &[]), ints(3)],
+            vec![bits(u32::MAX, &[0]), ints(3)],
+            vec![(ColumnKind::Nullable, vec![3, 0]), ints(3)],
+            vec![bits(3, &[0]), ints(2)],
+            vec![bits(3, &[0]), ints(4)],
+            vec![bits(3, &[0]), none],
+            vec![bits(3, &[0]), bits(3, &[0]), ints(3)],
+            vec![bits(3, &[0])],
+        ] {
+            let found = decode(&damaged, 3);
+            assert!(
+                matches!(found, Err(Error::CorruptBlock { .. })),
+                "{damaged:?}"
+            );
+        }
+        let objects = (ColumnKind::Object, vec![]);
+        assert!(decode(&vec![bits(3, &[0]), objects], 3).unwrap().is_none());
     }
 
     #[test]

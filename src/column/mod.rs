@@ -5,7 +5,9 @@
 
 use crate::error::Result;
 
+pub mod bits;
 pub mod codec;
+pub mod nullable;
 #[cfg(feature = "python")]
 pub mod object;
 pub mod typed;

@@ -1,7 +1,9 @@
-//! Columns of values of one kind without Python: numbers, text, and tuples of these.
+//! Columns of values of one kind without Python: numbers, text, tuples and lists of these, and
+//! `None` among them.
 
 use std::ops::Range;
 
+use super::nullable::Nullable;
 use super::{Column, KeyColumn};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
@@ -31,6 +33,8 @@ pub enum TypedColumn {
     Tuple(Vec<TypedColumn>),
     /// Exactly `list`.
     List(Lists),
+    /// Any of these but the first two, with `None` among them.
+    Nullable(Nullable),
 }
 
 /// Lists of values of one kind, one after the other.
@@ -177,10 +181,11 @@ impl TypedColumn {
             Self::Bytes(_) => Self::Bytes(Texts::default()),
             Self::Tuple(fields) => Self::Tuple(fields.iter().map(Self::fresh).collect()),
             Self::List(lists) => Self::List(Lists::of(&lists.items)),
+            Self::Nullable(nullable) => Self::Nullable(Nullable::of(&nullable.values)),
         }
     }
 
-    /// Whether values of the one fit in the other.
+    /// Whether they are of one kind, down to where there may be `None`.
     pub fn is_of_kind(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::None(_), Self::None(_))
@@ -194,6 +199,7 @@ impl TypedColumn {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_of_kind(b))
             }
             (Self::List(a), Self::List(b)) => a.items.is_of_kind(&b.items),
+            (Self::Nullable(a), Self::Nullable(b)) => a.values.is_of_kind(&b.values),
             _ => false,
         }
     }
@@ -203,6 +209,7 @@ impl TypedColumn {
         match self {
             Self::List(_) => true,
             Self::Tuple(fields) => fields.iter().any(Self::has_lists),
+            Self::Nullable(nullable) => nullable.values.has_lists(),
             _ => false,
         }
     }
@@ -218,6 +225,7 @@ impl TypedColumn {
             Self::Str(texts) | Self::Bytes(texts) => texts.len(),
             Self::Tuple(fields) => fields.first().map_or(0, Self::len),
             Self::List(lists) => lists.ends.len(),
+            Self::Nullable(nullable) => nullable.valid.len(),
         }
     }
 
@@ -244,6 +252,10 @@ impl TypedColumn {
             Self::Str(texts) | Self::Bytes(texts) => texts.truncate(rows),
             Self::Tuple(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
             Self::List(lists) => lists.truncate(rows),
+            Self::Nullable(nullable) => {
+                nullable.valid.truncate(rows);
+                nullable.values.truncate(rows);
+            }
         }
     }
 
@@ -257,6 +269,10 @@ impl TypedColumn {
             Self::Bool(bools) => try_grow(bools, more, WHAT),
             Self::Str(texts) | Self::Bytes(texts) => try_grow(&mut texts.ends, more, WHAT),
             Self::List(lists) => try_grow(&mut lists.ends, more, WHAT),
+            Self::Nullable(nullable) => {
+                nullable.valid.try_reserve(more)?;
+                nullable.values.try_reserve(more)
+            }
             Self::Tuple(fields) => fields
                 .iter_mut()
                 .try_for_each(|field| field.try_reserve(more)),
@@ -276,6 +292,7 @@ impl TypedColumn {
                 lists.items.try_reserve(from.most_items())?;
                 lists.items.try_reserve_within(from)
             }
+            Self::Nullable(nullable) => nullable.values.try_reserve_within(from),
             _ => Ok(()),
         }
     }
@@ -285,6 +302,7 @@ impl TypedColumn {
             Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::text_bytes).sum(),
             Self::List(lists) => lists.items.text_bytes(),
+            Self::Nullable(nullable) => nullable.values.text_bytes(),
             _ => 0,
         }
     }
@@ -294,6 +312,7 @@ impl TypedColumn {
         match self {
             Self::Str(_) | Self::Bytes(_) | Self::List(_) => true,
             Self::Tuple(fields) => fields.iter().any(Self::is_long),
+            Self::Nullable(nullable) => nullable.values.is_long(),
             _ => false,
         }
     }
@@ -304,6 +323,7 @@ impl TypedColumn {
             Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::long_bytes).sum(),
             Self::List(lists) => lists.items.len() * size_of::<u64>() + lists.items.long_bytes(),
+            Self::Nullable(nullable) => nullable.values.long_bytes(),
             _ => 0,
         }
     }
@@ -313,11 +333,13 @@ impl TypedColumn {
         match self {
             Self::List(lists) => lists.items.most_items(),
             Self::Tuple(fields) => fields.iter().map(Self::most_items).max().unwrap_or(0),
+            Self::Nullable(nullable) => nullable.values.most_items(),
             column => column.len(),
         }
     }
 
-    /// Appends row `row` of `from`, which is of the same kind. After an error no row was added.
+    /// Appends row `row` of `from`, which this one [`holds`](Self::holds). After an error no row
+    /// was added.
     #[inline]
     pub fn push_from(&mut self, from: &Self, row: usize) -> Result<()> {
         match (self, from) {
@@ -358,12 +380,41 @@ impl TypedColumn {
                     return Err(error);
                 }
             }
+            (Self::Nullable(to), from) => {
+                let Some(values) = from.value_at(row) else {
+                    return to.push_none(1);
+                };
+                to.push_with(|to| to.push_from(values, row).map(|()| true))?;
+            }
             _ => return Err(mixed()),
         }
         Ok(())
     }
 
-    /// Appends those rows of `from`, which is of the same kind. After an error no row was added.
+    /// Appends so many values, any. After an error no row was added.
+    pub fn fill(&mut self, rows: usize) -> Result<()> {
+        self.try_reserve(rows)?;
+        match self {
+            Self::None(len) | Self::Unread(len) => *len += rows,
+            Self::Int(ints) => ints.resize(ints.len() + rows, 0),
+            Self::Float(floats) => floats.resize(floats.len() + rows, 0.0),
+            Self::Bool(bools) => bools.resize(bools.len() + rows, false),
+            Self::Str(texts) | Self::Bytes(texts) => {
+                let end = texts.bytes.len();
+                texts.ends.resize(texts.ends.len() + rows, end);
+            }
+            Self::Tuple(fields) => fields.iter_mut().try_for_each(|field| field.fill(rows))?,
+            Self::List(lists) => {
+                let end = lists.items.len();
+                lists.ends.resize(lists.ends.len() + rows, end);
+            }
+            Self::Nullable(nullable) => nullable.push_none(rows)?,
+        }
+        Ok(())
+    }
+
+    /// Appends those rows of `from`, which this one [`holds`](Self::holds). After an error
+    /// no row was added.
     pub fn append(&mut self, from: &Self, rows: Range<usize>) -> Result<()> {
         let before = self.len();
         let appended = match (&mut *self, from) {
@@ -381,6 +432,7 @@ impl TypedColumn {
                 .iter_mut()
                 .zip(from)
                 .try_for_each(|(field, from)| field.append(from, rows.clone())),
+            (Self::Nullable(to), from) => append_to_nullable(to, from, rows),
             (column, from) => rows
                 .into_iter()
                 .try_for_each(|row| column.push_from(from, row)),
@@ -391,7 +443,7 @@ impl TypedColumn {
         appended
     }
 
-    /// Puts row `from_row` of `from`, which is of the same kind, in place of `row`. Texts have
+    /// Puts row `from_row` of `from`, which this one holds, in place of `row`. Texts have
     /// places of different sizes and cannot be replaced: see [`is_replaceable`](Self::is_replaceable).
     #[inline]
     pub fn replace_from(&mut self, row: usize, from: &Self, from_row: usize) {
@@ -416,6 +468,7 @@ impl TypedColumn {
                     field.replace_from(row, from, from_row);
                 }
             }
+            (Self::Nullable(to), from) => to.replace_from(row, from, from_row),
             _ => {}
         }
     }
@@ -425,6 +478,7 @@ impl TypedColumn {
         match self {
             Self::Str(_) | Self::Bytes(_) | Self::List(_) => false,
             Self::Tuple(fields) => fields.iter().all(Self::is_replaceable),
+            Self::Nullable(nullable) => nullable.values.is_replaceable(),
             _ => true,
         }
     }
@@ -446,6 +500,10 @@ impl TypedColumn {
                     *to = from.gather(rows)?;
                 }
             }
+            (Self::Nullable(to), Self::Nullable(from)) => {
+                to.valid = from.valid.gather(rows)?;
+                *to.values = from.values.gather(rows)?;
+            }
             (gathered, _) => {
                 for &row in rows {
                     gathered.push_from(self, row as usize)?;
@@ -462,8 +520,8 @@ impl TypedColumn {
         Ok(slice)
     }
 
-    /// Whether `row` and `other_row` of a column of the same kind hold equal values, as Python's
-    /// `==` says of them.
+    /// Whether `row` and `other_row` of a column, of a kind that [joins](Self::joined) with this
+    /// one, hold equal values, as Python's `==` says of them.
     #[inline(always)]
     #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
     pub fn is_same(&self, row: usize, other: &Self, other_row: usize) -> bool {
@@ -476,6 +534,12 @@ impl TypedColumn {
 
     fn is_same_of_any(&self, row: usize, other: &Self, other_row: usize) -> bool {
         match (self, other) {
+            (Self::Nullable(_), _) | (_, Self::Nullable(_)) => {
+                match (self.value_at(row), other.value_at(other_row)) {
+                    (Some(value), Some(other)) => value.is_same(row, other, other_row),
+                    (value, other) => value.is_none() && other.is_none(),
+                }
+            }
             (Self::None(_), Self::None(_)) => true,
             (Self::Int(a), Self::Int(b)) => a.get(row) == b.get(other_row),
             #[allow(clippy::float_cmp)] // as Python compares them
@@ -505,6 +569,7 @@ impl TypedColumn {
             Self::List(lists) => {
                 lists.items.heap_bytes() + lists.ends.capacity() * size_of::<usize>()
             }
+            Self::Nullable(nullable) => nullable.valid.heap_bytes() + nullable.values.heap_bytes(),
         }
     }
 
@@ -535,6 +600,7 @@ impl TypedColumn {
                     .for_each(|place| memory::prefetch(place));
             }
             Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch(row)),
+            Self::Nullable(nullable) => nullable.values.prefetch(row),
         }
     }
 
@@ -548,6 +614,7 @@ impl TypedColumn {
                 }
             }
             Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch_long(row)),
+            Self::Nullable(nullable) => nullable.values.prefetch_long(row),
             _ => {}
         }
     }
@@ -558,6 +625,20 @@ fn extend<T: Copy>(to: &mut Vec<T>, from: &[T], rows: Range<usize>) -> Result<()
     try_grow(to, from.len(), WHAT)?;
     to.extend_from_slice(from);
     Ok(())
+}
+
+fn append_to_nullable(to: &mut Nullable, from: &TypedColumn, rows: Range<usize>) -> Result<()> {
+    match from {
+        TypedColumn::None(_) => to.push_none(rows.len()),
+        TypedColumn::Nullable(from) => {
+            to.valid.append(&from.valid, rows.clone())?;
+            to.values.append(&from.values, rows)
+        }
+        values => {
+            to.valid.fill(true, rows.len())?;
+            to.values.append(values, rows)
+        }
+    }
 }
 
 #[cold]
@@ -643,6 +724,7 @@ pub fn hash_of_int(int: i64) -> KeyHash {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::map::{AppendOnlyMap, Found};
 
     fn texts(of: &[&str]) -> TypedColumn {
         let mut texts = Texts::default();
@@ -702,6 +784,43 @@ mod tests {
         let floats = TypedColumn::Float(vec![0.0, -0.0, f64::NAN]);
         assert!(floats.is_same(0, &floats, 1));
         assert!(!floats.is_same(2, &floats, 2));
+    }
+
+    #[test]
+    fn keys_are_found_when_there_may_be_none_among_them() {
+        let mut map = AppendOnlyMap::new(TypedKeys(TypedColumn::Int(Vec::new())));
+        let row_of = |map: &mut AppendOnlyMap<TypedKeys>, hash, column: &TypedColumn| {
+            map.make_room().unwrap();
+            match map.find(hash, TypedProbe { column, row: 0 }).unwrap() {
+                Found::Row(row) => row,
+                Found::Vacant(vacant) => {
+                    let add = |keys: &mut TypedKeys| keys.0.push_from(column, 0);
+                    map.push(hash, vacant, add).unwrap();
+                    map.len() - 1
+                }
+            }
+        };
+        let int = |int: i64| (hash_of_int(int), TypedColumn::Int(vec![int]));
+        for row in 0..100_usize {
+            let (hash, key) = int(i64::try_from(row).unwrap());
+            assert_eq!(row_of(&mut map, hash, &key), row);
+        }
+        let none = TypedColumn::None(1);
+        map.keep_hashes().unwrap();
+        let kind = map.keys().0.joined(&none).unwrap();
+        map.keys_mut().0.turn_into(&kind).unwrap();
+        // Python may hash None as it hashes an int.
+        assert_eq!(row_of(&mut map, hash_of_int(0), &none), 100);
+        for row in 0..100_usize {
+            let (hash, key) = int(i64::try_from(row).unwrap());
+            assert_eq!(row_of(&mut map, hash, &key), row);
+            assert_eq!(map.hash(row), Some(hash.bits));
+        }
+        for new in 101..900 {
+            let (hash, key) = int(new);
+            assert_eq!(i64::try_from(row_of(&mut map, hash, &key)).unwrap(), new);
+        }
+        assert_eq!(row_of(&mut map, hash_of_int(0), &none), 100);
     }
 
     #[test]

@@ -206,6 +206,10 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
             let items = self.column(depth - 1)?;
             return self.lists(bytes, &items);
         }
+        if kind == ColumnKind::Nullable {
+            let values = self.column(depth - 1)?;
+            return self.nullable(bytes, values);
+        }
         if kind != ColumnKind::Tuple {
             return self.flat(kind, bytes);
         }
@@ -256,10 +260,15 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
                 try_grow(&mut values, list.len(), WHAT)?;
                 values.extend(list.iter());
             }
-            ColumnKind::List | ColumnKind::Tuple => {
-                return Err(self.corrupt("lists and tuples within others are no column"));
+            ColumnKind::List | ColumnKind::Tuple | ColumnKind::Nullable => {
+                return Err(self.corrupt("columns with others within are not read as one"));
             }
-            _ => {
+            ColumnKind::Int64
+            | ColumnKind::Float64
+            | ColumnKind::Str
+            | ColumnKind::None
+            | ColumnKind::Bool
+            | ColumnKind::Bytes => {
                 if let Some(column) = codec::flat(kind, bytes, self.place)? {
                     try_grow(&mut values, column.len(), WHAT)?;
                     for row in 0..column.len() {
@@ -293,6 +302,23 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
             items = after;
         }
         Ok(lists)
+    }
+
+    fn nullable(
+        &self,
+        bytes: &[u8],
+        mut values: Vec<Bound<'py, PyAny>>,
+    ) -> Result<Vec<Bound<'py, PyAny>>> {
+        let valid = codec::validity(bytes, self.place)?;
+        if values.len() != valid.len() {
+            return Err(self.corrupt("there are not as many values as are told of"));
+        }
+        for (row, value) in values.iter_mut().enumerate() {
+            if !valid.get(row) {
+                *value = self.py.None().into_bound(self.py);
+            }
+        }
+        Ok(values)
     }
 
     #[cold]

@@ -101,7 +101,10 @@ impl Partitioner {
 #[inline]
 fn hash_in(py: Python<'_>, keys: &TypedColumn, row: usize) -> Result<i64> {
     match keys {
-        TypedColumn::None(_) => Ok(0),
+        TypedColumn::Nullable(nullable) if nullable.valid.get(row) => {
+            hash_in(py, &nullable.values, row)
+        }
+        TypedColumn::None(_) | TypedColumn::Nullable(_) => Ok(0),
         TypedColumn::Tuple(fields) => {
             let mut hash = TupleHash::new();
             for field in fields {

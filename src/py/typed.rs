@@ -7,6 +7,7 @@ use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
 use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
 use crate::aggregate::plan::Shape;
+use crate::column::nullable::Nullable;
 use crate::column::typed::{Lists, Texts, TypedColumn, hash_of_int};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
@@ -78,6 +79,66 @@ fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedC
     fields.collect::<Option<_>>().map(TypedColumn::Tuple)
 }
 
+/// An empty column of the kind that holds what `column` does and `object`; `None` where that is its
+/// own kind, or there may be no such kind. It is another one only by a `None`, in either of them.
+#[cold]
+pub fn kind_with(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Option<TypedColumn> {
+    let kind = kind_within(column, object, DEEPEST);
+    (!kind.is_of_kind(column)).then_some(kind)
+}
+
+fn kind_within(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, depth: usize) -> TypedColumn {
+    let nullable = |values: &TypedColumn| TypedColumn::Nullable(Nullable::of(values));
+    match column {
+        TypedColumn::Nullable(_) | TypedColumn::None(_) if object.is_none() => column.fresh(),
+        TypedColumn::Nullable(column) => nullable(&kind_within(&column.values, object, depth)),
+        TypedColumn::None(_) => match column_within(object, depth) {
+            // It is told by the first item of a list.
+            Some(values) => nullable(&kind_within(&values, object, depth)),
+            None => column.fresh(),
+        },
+        TypedColumn::Int(_)
+        | TypedColumn::Float(_)
+        | TypedColumn::Bool(_)
+        | TypedColumn::Str(_)
+        | TypedColumn::Bytes(_)
+        | TypedColumn::Tuple(_)
+        | TypedColumn::List(_)
+            if object.is_none() =>
+        {
+            nullable(column)
+        }
+        TypedColumn::Tuple(fields) => match object.cast_exact::<PyTuple>() {
+            Ok(tuple) if tuple.len() == fields.len() && depth > 0 => {
+                let pairs = fields.iter().zip(tuple.iter_borrowed());
+                let fields = pairs.map(|(field, item)| kind_within(field, item, depth - 1));
+                TypedColumn::Tuple(fields.collect())
+            }
+            _ => column.fresh(),
+        },
+        TypedColumn::List(lists) => match object.cast_exact::<PyList>() {
+            Ok(list) if depth > 0 => {
+                let items = (0..list.len()).filter_map(|row| ffi::item(&list, row));
+                let kind = items.fold(lists.items.fresh(), |kind, item| {
+                    kind_within(&kind, item, depth - 1)
+                });
+                if kind.has_lists() {
+                    column.fresh()
+                } else {
+                    TypedColumn::List(Lists::of(&kind))
+                }
+            }
+            _ => column.fresh(),
+        },
+        TypedColumn::Unread(_)
+        | TypedColumn::Int(_)
+        | TypedColumn::Float(_)
+        | TypedColumn::Bool(_)
+        | TypedColumn::Str(_)
+        | TypedColumn::Bytes(_) => column.fresh(),
+    }
+}
+
 /// Appends `object`; `false` where it does not fit. A tuple that does not fit may leave items
 /// behind, which the caller takes back by [`TypedColumn::truncate`].
 #[inline(always)]
@@ -120,6 +181,7 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
         TypedColumn::List(lists) => push_list(lists, object),
+        TypedColumn::Nullable(nullable) => push_nullable(nullable, object, push),
     }
 }
 
@@ -136,8 +198,22 @@ pub fn push_held_once(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>)
             }
         }
         TypedColumn::List(_) => Ok(false),
+        TypedColumn::Nullable(nullable) if nullable.values.has_lists() => {
+            push_nullable(nullable, object, push_held_once)
+        }
         column => push(column, object),
     }
+}
+
+fn push_nullable(
+    nullable: &mut Nullable,
+    object: Borrowed<'_, '_, PyAny>,
+    push: fn(&mut TypedColumn, Borrowed<'_, '_, PyAny>) -> Result<bool>,
+) -> Result<bool> {
+    if object.is_none() {
+        return nullable.push_none(1).map(|()| true);
+    }
+    nullable.push_with(|values| push(values, object))
 }
 
 fn push_list(lists: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
@@ -169,6 +245,7 @@ pub fn push_key(column: &mut TypedColumn, key: Borrowed<'_, '_, PyAny>) -> Resul
             ffi::as_f64(key).filter(|key| !key.is_nan()),
         )),
         TypedColumn::Tuple(fields) => push_tuple(fields, key, push_key),
+        TypedColumn::Nullable(nullable) => push_nullable(nullable, key, push_key),
         column => push(column, key),
     }
 }
@@ -234,8 +311,8 @@ fn push_tuple(
     }
     for (field, item) in fields.iter_mut().zip(tuple.iter_borrowed()) {
         // A tuple with a nan in it is equal to no other, but to itself: it has to stay one object.
-        let is_nan =
-            matches!(field, TypedColumn::Float(_)) && ffi::as_f64(item).is_some_and(f64::is_nan);
+        let is_nan = matches!(field, TypedColumn::Float(_) | TypedColumn::Nullable(_))
+            && ffi::as_f64(item).is_some_and(f64::is_nan);
         if is_nan || !push(field, item)? {
             return Ok(false);
         }
@@ -302,6 +379,9 @@ fn python_hash_of_any(py: Python<'_>, column: &TypedColumn, row: usize) -> Resul
             }
             return Ok(hash.finish(fields.len()));
         }
+        TypedColumn::Nullable(nullable) if nullable.valid.get(row) => {
+            return python_hash(py, &nullable.values, row);
+        }
         _ => {}
     }
     Ok(get(py, column, row)?.hash()? as i64)
@@ -361,6 +441,12 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
             Some(ffi::new_tuple(py, fields.len(), item)?)
         }
         TypedColumn::List(lists) => Some(list(py, &lists.items, lists.range(row))?),
+        TypedColumn::Nullable(nullable) if nullable.valid.get(row) => {
+            Some(get(py, &nullable.values, row)?)
+        }
+        TypedColumn::Nullable(nullable) => {
+            (row < nullable.valid.len()).then(|| py.None().into_bound(py))
+        }
     };
     object.ok_or_else(|| no_row(row))
 }

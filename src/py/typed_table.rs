@@ -139,6 +139,13 @@ impl Batch {
         self.hashes.len()
     }
 
+    /// Notes what is in the keys and values.
+    fn look(&mut self) {
+        let values = self.values.as_ref();
+        self.has_lists = values.is_some_and(TypedColumn::has_lists);
+        self.is_long = values.is_some_and(TypedColumn::is_long) || self.keys.is_long();
+    }
+
     /// What comes next is of that kind.
     fn start(&mut self, records: Records) {
         if self.records != records {
@@ -196,7 +203,9 @@ impl TypedTable {
             let Some((keys, combiners)) = &mut columns else {
                 return Ok(None);
             };
-            if !typed::push_held_once(combiners, combiner)? || !typed::push_key(keys, key)? {
+            if !push_growing(combiners, combiner, typed::push_held_once)?
+                || !push_growing(keys, key, typed::push_key)?
+            {
                 return Ok(None);
             }
         }
@@ -306,6 +315,9 @@ impl TypedTable {
         }
         let most_references = most_references(iterator);
         self.batch.keys.try_reserve(wanted)?;
+        if let Some(values) = &mut self.batch.values {
+            values.try_reserve(wanted)?;
+        }
         for _ in 0..wanted {
             let Some(record) = ffi::next(iterator)? else {
                 return Ok(Some(Outcome::Progress(Progress::Exhausted)));
@@ -324,8 +336,9 @@ impl TypedTable {
     /// where they do not.
     fn read_columns(&mut self, iterator: &Bound<'_, PyAny>, wanted: usize) -> Result<bool> {
         let (batch, aggregate) = (&mut self.batch, &mut self.aggregate);
+        let known = &self.map.keys().0;
         let found = next_columns(iterator, wanted, &mut |keys, values| {
-            keys.is_of_kind(&batch.keys) && aggregate.accepts(batch.records, values)
+            known.joined(keys).is_some() && aggregate.accepts(batch.records, values)
         })?;
         let Some((keys, values)) = found else {
             return Ok(false);
@@ -335,9 +348,8 @@ impl TypedTable {
             return Err(error);
         }
         batch.keys = keys;
-        batch.has_lists = values.has_lists();
-        batch.is_long = values.is_long() || batch.keys.is_long();
         batch.values = Some(values);
+        batch.look();
         for hash in &batch.hashes {
             self.map.prefetch(*hash);
         }
@@ -371,16 +383,80 @@ impl TypedTable {
         let is_shared =
             self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
         match has_fit {
-            Ok(true) if !is_shared => return Ok(None),
+            Ok(true) if !is_shared => Ok(None),
+            Ok(false) => {
+                self.batch.truncate(before);
+                self.offer_to_other_kinds(record, most_references)
+            }
             // One that there is no memory for to copy it may fit as it is.
-            Ok(_) | Err(Error::OutOfMemory { .. }) => {}
+            Ok(true) | Err(Error::OutOfMemory { .. }) => {
+                self.batch.truncate(before);
+                Ok(Some(record))
+            }
             Err(error) => {
                 self.batch.truncate(before);
-                return Err(error);
+                Err(error)
             }
         }
-        self.batch.truncate(before);
-        Ok(Some(record))
+    }
+
+    /// Adds a record that does not fit as the batch is, where it does in one that holds `None` in
+    /// more places; or gives it back.
+    #[cold]
+    fn offer_to_other_kinds<'py>(
+        &mut self,
+        record: Bound<'py, PyAny>,
+        most_references: isize,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let before = self.batch.len();
+        let has_fit = self.make_kinds_for(pair_of(&record)?).and_then(|are_new| {
+            let is_shared =
+                self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
+            Ok(are_new && !is_shared && self.push(pair_of(&record)?)?)
+        });
+        match has_fit {
+            Ok(true) => Ok(None),
+            Ok(false) | Err(Error::OutOfMemory { .. }) => {
+                self.batch.truncate(before);
+                Ok(Some(record))
+            }
+            Err(error) => {
+                self.batch.truncate(before);
+                Err(error)
+            }
+        }
+    }
+
+    /// Lets the batch hold `None` where `pair` needs that, as far as that is exact; `false` where
+    /// it changes nothing.
+    fn make_kinds_for(&mut self, pair: ffi::Pair<'_>) -> Result<bool> {
+        let batch = &mut self.batch;
+        let keys = typed::kind_with(&batch.keys, pair.key);
+        let values = batch.values.as_ref();
+        let values = values.and_then(|values| typed::kind_with(values, pair.value));
+        if keys.is_none() && values.is_none() {
+            return Ok(false);
+        }
+        if let Some(keys) = &keys
+            && (keys.has_lists() || self.map.keys().0.joined(keys).is_none())
+        {
+            return Ok(false);
+        }
+        if let Some(values) = &values
+            && !self.aggregate.accepts(batch.records, values)
+        {
+            return Ok(false);
+        }
+        if let Some(kind) = keys {
+            batch.keys.turn_into(&kind)?;
+            batch.keys.try_reserve(BATCH_RECORDS)?;
+        }
+        if let (Some(column), Some(kind)) = (&mut batch.values, values) {
+            column.turn_into(&kind)?;
+            column.try_reserve(BATCH_RECORDS)?;
+        }
+        batch.look();
+        Ok(true)
     }
 
     /// Adds a record to the batch. Where it does not fit, or that fails, parts of it may be left
@@ -401,10 +477,10 @@ impl TypedTable {
                 };
                 match column {
                     Some(mut values) if self.aggregate.accepts(batch.records, &values) => {
-                        batch.has_lists = values.has_lists();
-                        batch.is_long = values.is_long() || batch.keys.is_long();
+                        values.try_reserve(BATCH_RECORDS)?;
                         let has_fit = typed::push_held_once(&mut values, pair.value)?;
                         *none = Some(values);
+                        batch.look();
                         has_fit
                     }
                     _ => false,
@@ -478,6 +554,13 @@ impl TypedTable {
             return Ok(0);
         };
         let known = self.map.len();
+        let keys = &self.map.keys().0;
+        if !keys.holds(&batch.keys)
+            && let Some(kind) = keys.joined(&batch.keys)
+        {
+            self.map.keep_hashes()?;
+            self.map.keys_mut().0.turn_into(&kind)?;
+        }
         self.map.make_room_for(records)?;
         let keys = &mut self.map.keys_mut().0;
         keys.try_reserve(records)?;
@@ -711,7 +794,9 @@ impl TypedTable {
     }
 
     fn merge_columns(&mut self, keys: TypedColumn, combiners: TypedColumn) -> Result<Merged> {
-        if !keys.is_of_kind(&self.map.keys().0)
+        // What waits was accepted by the kinds as they are.
+        self.merge_batch()?;
+        if self.map.keys().0.joined(&keys).is_none()
             || !self.aggregate.accepts(Records::Combiners, &combiners)
         {
             return Ok(Merged::None);
@@ -752,6 +837,27 @@ impl TypedTable {
     pub fn clear(&mut self) {
         self.map.clear();
         self.aggregate.clear();
+    }
+}
+
+/// Appends `object` by `push`, to a column that is made to hold `None` in more places where that is
+/// needed; `false` where it does not fit then either.
+fn push_growing(
+    column: &mut TypedColumn,
+    object: Borrowed<'_, '_, PyAny>,
+    push: fn(&mut TypedColumn, Borrowed<'_, '_, PyAny>) -> Result<bool>,
+) -> Result<bool> {
+    let rows = column.len();
+    if push(column, object)? {
+        return Ok(true);
+    }
+    column.truncate(rows);
+    match typed::kind_with(column, object) {
+        Some(kind) => {
+            column.turn_into(&kind)?;
+            push(column, object)
+        }
+        None => Ok(false),
     }
 }
 

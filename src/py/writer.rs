@@ -142,6 +142,28 @@ impl Columns {
         pushed
     }
 
+    /// Lets the columns hold `None` where `pair` needs that; `false` where it changes nothing.
+    #[cold]
+    fn make_kinds_for(&mut self, pair: ffi::Pair<'_>) -> Result<bool> {
+        let keys = typed::kind_with(&self.keys, pair.key).filter(|keys| !keys.has_lists());
+        let values = typed::kind_with(&self.values, pair.value);
+        let are_new = keys.is_some() || values.is_some();
+        let keys = keys.unwrap_or_else(|| self.keys.fresh());
+        let values = values.unwrap_or_else(|| self.values.fresh());
+        self.turn_into(&keys, &values)?;
+        Ok(are_new)
+    }
+
+    fn turn_into(&mut self, keys: &TypedColumn, values: &TypedColumn) -> Result<()> {
+        self.keys.turn_into(keys)?;
+        self.values.turn_into(values)?;
+        self.has_lists = self.values.has_lists();
+        // As much as `push` counts on.
+        let room = self.partitions.capacity() - self.partitions.len();
+        self.keys.try_reserve(room)?;
+        self.values.try_reserve(room)
+    }
+
     /// Appends columns; `false` where they are of other kinds.
     fn append(
         &mut self,
@@ -149,8 +171,12 @@ impl Columns {
         (keys, values): &Handed,
         partitioner: &Partitioner,
     ) -> Result<bool> {
-        if !keys.is_of_kind(&self.keys) || !values.is_of_kind(&self.values) {
-            return Ok(false);
+        if !self.keys.holds(keys) || !self.values.holds(values) {
+            let kinds = self.keys.joined(keys).zip(self.values.joined(values));
+            let Some((keys, values)) = kinds else {
+                return Ok(false);
+            };
+            self.turn_into(&keys, &values)?;
         }
         let rows = self.partitions.len();
         let appended = partitioner
@@ -389,9 +415,10 @@ impl State {
             self.gathered = Columns::for_pair(pair).map(Gathered::Columns);
         }
         if let Some(Gathered::Columns(columns)) = &mut self.gathered {
-            let is_shared =
-                columns.has_lists && ffi::references(record.as_borrowed()) > most_references;
-            if columns.push(pair, partition, is_shared)? {
+            let is_shared = ffi::references(record.as_borrowed()) > most_references;
+            if columns.push(pair, partition, is_shared)?
+                || columns.make_kinds_for(pair)? && columns.push(pair, partition, is_shared)?
+            {
                 return Ok(());
             }
         }

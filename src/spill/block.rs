@@ -70,6 +70,10 @@ pub enum ColumnKind {
     /// Bytes, as texts are.
     #[wincode(tag = 8)]
     Bytes,
+    /// `None` among the values of the next column: how many rows, in 32 bits; then a bit for each,
+    /// lowest first, which is 0 where there is `None` and whatever value stands there is none.
+    #[wincode(tag = 9)]
+    Nullable,
 }
 
 #[derive(SchemaWrite, SchemaRead, Default)]

@@ -8,8 +8,10 @@ import copy
 import itertools
 import operator
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -153,14 +155,23 @@ _misfits = st.sampled_from(
 )
 
 
+def _or_none(kind: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.one_of(st.none(), kind, kind)
+
+
 def _kinds(*leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[st.SearchStrategy[Any]]:
-    """Return strategies of values of one kind each: a leaf, or a tuple of leaves."""
-    leaf = st.sampled_from(leaves)
-    return leaf | st.lists(leaf, min_size=1, max_size=3).map(lambda each: st.tuples(*each))
+    """Return strategies of values of one kind each: a leaf, a tuple of leaves, or None at times."""
+    leaf = st.sampled_from([*leaves, *map(_or_none, leaves)])
+    of_one = leaf | st.lists(leaf, min_size=1, max_size=3).map(lambda each: st.tuples(*each))
+    return of_one | of_one.map(_or_none)
 
 
 # Lists of values of one kind, each its own list.
-_lists = st.sampled_from([_ints, _floats, _texts]).map(lambda each: st.lists(each, max_size=3))
+_items = st.sampled_from(
+    [each(kind) for kind in (_ints, _floats, _texts) for each in (_same, _or_none)]
+)
+_lists = _items.map(lambda each: st.lists(each, max_size=3))
+_lists |= _lists.map(_or_none)
 _value_kinds = _lists | _kinds(_ints, _floats, _texts, st.none())
 # A nan that is spilled and read back is another object, and so another key.
 _key_kinds = _kinds(_ints, _floats.filter(lambda each: each == each), _texts, st.none())
@@ -172,9 +183,9 @@ def _records(draw: st.DrawFn, name: str) -> list[Any]:
     numbers = st.sampled_from([_ints, _floats])
     if name in OF_TWO:
         kinds = draw(st.tuples(numbers, numbers | st.just(_texts)))
-        value = st.tuples(*kinds)
+        value = st.tuples(*map(draw(st.sampled_from([_same, _or_none])), kinds))
     else:
-        value = draw(numbers | numbers | _value_kinds)
+        value = draw(numbers | numbers.map(_or_none) | _value_kinds)
     key = draw(_key_kinds)
     records = draw(st.lists(st.tuples(key, value), max_size=25))
     records += [
@@ -360,6 +371,122 @@ def test_what_is_computed_stops_at_the_record_that_is_too_large(at: int) -> None
             run.mergeValues(items[start : start + 600])
             right.mergeCombiners(list(run.items()))
         assert_same_items(left.items(), right.items(), ordered=False)
+
+
+def _calls_of(functions: Functions, action: Callable[[], Any]) -> int:
+    """Run `action` and return how often one of `functions`, as they are in Python, was called."""
+    codes = {function.__code__ for function in functions if hasattr(function, "__code__")}
+    calls = 0
+
+    def note(frame: FrameType, event: str, _: Any) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code in codes
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+def _now_and_then(make: Callable[[int], Any]) -> Callable[[int], Any]:
+    return lambda n: None if n % 10 == 3 else make(n)
+
+
+WITH_NONE: dict[str, tuple[str, Callable[[int], Any]]] = {
+    "ints appended": ("group", _now_and_then(int)),
+    "floats appended": ("group", _now_and_then(float)),
+    "texts appended": ("group", _now_and_then(str)),
+    "bools appended": ("group", _now_and_then(lambda n: n % 2 == 0)),
+    "bytes appended": ("group", _now_and_then(lambda n: b"%d" % n)),
+    "tuples appended": ("group", _now_and_then(lambda n: (n, str(n)))),
+    "a field of tuples": ("group", lambda n: (n, _now_and_then(str)(n))),
+    "lists with None": ("sum", lambda n: [n, _now_and_then(int)(n)]),
+    "lists or None": ("first", _now_and_then(lambda n: (n, [n]))),
+    "None first": ("group", lambda n: None if n < 700 else n),
+    "None last": ("group", lambda n: n if n < 700 else None),
+    "the first": ("first", _now_and_then(str)),
+    "the last": ("last", _now_and_then(int)),
+    "counted": ("count", _now_and_then(int)),
+    "the newest of tuples": ("newest", lambda n: (_now_and_then(int)(n), n % 7)),
+    "a list and a count": ("with a count", _now_and_then(float)),
+}
+
+
+@pytest.mark.parametrize("key", [int, str, lambda n: (n, str(n))], ids=["int", "str", "tuple"])
+@pytest.mark.parametrize("name", WITH_NONE)
+def test_none_among_values_is_no_reason_to_call_a_function(name: str, key: Any) -> None:
+    aggregate, value = WITH_NONE[name]
+    functions = ALL[aggregate]
+
+    def records(count: int) -> Iterator[Any]:
+        return ((key(n * 7919 % 100), value(n)) for n in range(count))
+
+    left, right = ours(functions), stock(functions)
+    for merger in (left, right):
+        merger.mergeValues(records(1))
+    assert _calls_of(functions, lambda: left.mergeValues(records(1_300))) == 0
+    right.mergeValues(records(1_300))
+    assert_same_items(left.items(), right.items(), ordered=True)
+
+    # Combiners are handed over as columns, and come back from disk as such.
+    again, as_stock = ours(functions), stock(functions)
+    again.mergeCombiners([next(left.items())])
+    as_stock.mergeCombiners(copy.deepcopy([next(iter(right.items()))]))
+    for _ in range(2):
+        assert _calls_of(functions, lambda: again.mergeCombiners(left.items())) == 0
+        again._spill()
+        as_stock.mergeCombiners(copy.deepcopy(list(right.items())))
+    found: list[Any] = []
+    assert _calls_of(functions, lambda: found.extend(again.items())) == 0
+    assert_same_items(found, as_stock.items(), ordered=False)
+
+
+def test_none_among_keys_is_one_key() -> None:
+    def records(make: Callable[[Any], Any]) -> list[Any]:
+        return [(make(None if n % 10 == 3 else n % 67 + 1), n) for n in range(1_500)]
+
+    makes: list[Callable[[Any], Any]] = [
+        lambda n: n,
+        lambda n: n and str(n),
+        lambda n: n and (n, n / 2),
+        lambda n: (n, "x"),
+        lambda n: (1, (n, b"")),
+        lambda n: n and n / 2,
+    ]
+    functions = ALL["sum"]
+    for make in makes:
+        left, right = ours(functions), stock(functions)
+        for merger in (left, right):
+            merger.mergeValues([(make(1), 1)])
+        assert _calls_of(functions, lambda m=left, f=make: m.mergeValues(records(f))) == 0
+        right.mergeValues(records(make))
+        assert_same_items(left.items(), right.items(), ordered=True)
+        left._spill()
+        left.mergeValues(records(make))
+        right.mergeValues(records(make))
+        assert_same_items(left.items(), right.items(), ordered=False)
+
+
+@pytest.mark.parametrize("at", [*range(1, 4), 511, 512, 513, 600])
+@pytest.mark.parametrize("name", ["sum", "max", "average", "newest"])
+def test_a_sum_meets_none_as_python_does(name: str, at: int) -> None:
+    def records(none: Any) -> list[Any]:
+        of_two = name in OF_TWO
+        records = [(n % 7, (n, n) if of_two else n) for n in range(700)]
+        records[at : at + 2] = [(99, none), (99, none)]  # the first one may stay as it is
+        return records
+
+    ends = []
+    left, right = ours(ALL[name]), stock(ALL[name])
+    for merger in (left, right):
+        end = outcome(partial(merger.mergeValues, records((1, None) if name in OF_TWO else None)))
+        ends.append(end)
+    assert ends[0] == ends[1]
+    assert ends[0][:2] == ("raised", TypeError)
+    assert_same_items(left.items(), right.items(), ordered=True)
 
 
 MISFITS = [2**63, None, 1.5, True, "text", (1, 2)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import io
 import operator
@@ -67,6 +68,34 @@ def test_records_come_back_as_they_were(records: list[Any]) -> None:
     assert exact([record for frame in frames for record in pickle.loads(frame)]) == exact(records)
 
 
+def _or_none(kind: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    return st.none() | kind
+
+
+def _kinds() -> st.SearchStrategy[st.SearchStrategy[Any]]:
+    """Return strategies of values of one kind each, with None here and there."""
+    leaf = st.sampled_from(
+        [st.integers(-(2**63), 2**63 - 1), st.floats(allow_nan=False), st.text(max_size=4)]
+        + [st.booleans(), st.binary(max_size=4), st.none()]
+    )
+    leaf |= leaf.map(_or_none)
+    whole = leaf | st.lists(leaf, min_size=1, max_size=3).map(lambda each: st.tuples(*each))
+    return whole | whole.map(_or_none)
+
+
+@given(st.data())
+def test_none_in_any_place_comes_back(data: st.DataObject) -> None:
+    key, value = data.draw(_kinds()), data.draw(_kinds())
+    value = data.draw(st.sampled_from([value, st.lists(value, max_size=3)]))
+    records = data.draw(st.lists(st.tuples(key, value), max_size=40))
+    frames = pieces(iter(records))
+    assert exact(list(reader(frames))) == exact(records)
+    assert exact([record for frame in frames for record in pickle.loads(frame)]) == exact(records)
+    # From one writer's columns into another's.
+    again = pieces(reader([frame for part in (records[:9], records[9:]) for frame in pieces(part)]))
+    assert exact(list(reader(again))) == exact(records)
+
+
 @given(values.records())
 def test_records_of_any_kind_come_back_as_pickle_has_them(records: list[Any]) -> None:
     expected = pickle.loads(cloudpickle.dumps(records))
@@ -82,6 +111,10 @@ def test_typed_records_are_columns_and_others_are_not() -> None:
         iter([("ä", None), ("", None)]),
         (((1, "a"), (0.5, (n, [n]))) for n in range(3)),
         ((0.5, ["a"] * n) for n in range(1, 4)),
+        ((n, None if n == 2 else n) for n in range(5)),
+        ((n, None if n < 2 else (n, [None, n])) for n in range(5)),
+        ((None if n == 2 else str(n), (n, None if n == 3 else 0.5)) for n in range(5)),
+        (((n, None if n == 1 else b""), [None if n == 2 else True]) for n in range(5)),
     ]
     for of_one_kind in records:
         output = _core.ShuffleWriter(of_one_kind, hash, False, 1, refuse, True, NO_LIMIT_MIB)
@@ -313,6 +346,23 @@ def test_blocks_of_any_kinds_are_merged(batches: list[list[Any]], limit: float) 
 
 
 @pytest.mark.usefixtures("_rung")
+@given(st.data(), st.sampled_from([0.0, NO_LIMIT_MIB]))
+def test_blocks_with_none_and_without_are_merged(data: st.DataObject, limit: float) -> None:
+    ints = st.integers(0, 5)
+    kinds = st.sampled_from([ints, st.none(), _or_none(ints)])
+    batches = []
+    for _ in range(data.draw(st.integers(0, 5))):
+        key, value = data.draw(kinds), data.draw(kinds)
+        batches.append(data.draw(st.lists(st.tuples(key, value.map(lambda each: [each])))))
+    frames = [frame for records in batches for frame in pieces(copy.deepcopy(records))]
+    records = [record for batch in batches for record in batch]
+    found = dict(merged(frames, appender(), limit))
+    assert exact(sorted(found.items(), key=repr)) == exact(
+        sorted(expected(records, add).items(), key=repr)
+    )
+
+
+@pytest.mark.usefixtures("_rung")
 @pytest.mark.parametrize("make", [lambda n: n, lambda n: f"key-{n}", lambda n: (n % 7, f"ä{n}")])
 @pytest.mark.parametrize("limit", [0.0, NO_LIMIT_MIB])
 def test_a_merger_s_items_go_out_and_come_in(make: Callable[[int], Any], limit: float) -> None:
@@ -384,6 +434,9 @@ def test_columns_go_where_their_keys_would(seed: str) -> None:
             [(1, "a"), (-1, ""), (2**62, "ä")],
             [(b"x", True), (b"y", False)],
             [(None, (0.5, -1)), (None, (-0.0, 2**61 - 1))],
+            [5, None, -1, 2**62],
+            [None, "a", ""],
+            [(1, "a"), (1, None), (None, "a"), None],
         ]
         many = 99_991
         for of_one_kind in keys:
