@@ -6,8 +6,9 @@ The engine knows numbers, texts and tuples of these. What it is told here is a t
 - an operand is ``("value", path)``, a path of tuple indices into the value,
   ``("constant", object)``, ``("list", [operands])``, a new list of those, or
   ``("computed", expression)``, in which there are no fields;
-- a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)`` and
-  ``("add in front", operand)`` for ``+``, ``("extend", operand)`` for making a list longer, or
+- a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)``, ``("add all", [operands])``,
+  one after the other, and ``("add in front", operand)`` for ``+``, ``("extend", operand)`` for
+  making a list longer, or
   ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the field, and
   its general forms ``("choose by", expression, keeps, value)`` and ``("compute", expression)``;
 - an expression is ``("field", path)``, ``("value", path)``, ``("constant", object)``,
@@ -140,6 +141,8 @@ def _step(step: Any) -> str:
     kind, *rest = step
     if kind == "keep":
         return "kept"
+    if kind == "add all":
+        return "+ " + " + ".join(map(_operand, rest[0]))
     if kind == "compute":
         return f"replaced by {_expression(rest[0])}"
     if kind == "choose by":
@@ -294,6 +297,9 @@ class _Lowering:
         if isinstance(step, Choose):
             return self._choice(step)
         if isinstance(step, Compute):
+            added = _added(step.result)
+            if added is not None:
+                return "add all", list(map(self.operand, added))
             return "compute", self.expression(step.result)
         raise _NoNativeForm("a combiner is merged in a way")
 
@@ -318,6 +324,16 @@ class _Lowering:
             raise _NoNativeForm(f"values are merged by `{step.operator}`")
         operand = self.operand(step.value)
         return "extend", ("list", [operand]) if step.operator == "append" else operand
+
+
+def _added(result: Expression) -> list[Expression] | None:
+    """Return what is added to the combiner, one after the other; None where it is no such sum."""
+    added: list[Expression] = []
+    while isinstance(result, Operation) and result.operator == "+" and len(result.operands) == 2:
+        result, last = result.operands
+        added.insert(0, last)
+    is_sum = result == COMBINER and not any(map(_looks_at_combiner, added))
+    return added if is_sum else None
 
 
 def _root(expression: Expression) -> Expression:

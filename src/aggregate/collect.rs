@@ -70,6 +70,21 @@ impl Collected {
         self.items.try_reserve(items)
     }
 
+    /// Makes room for so many bytes of texts, where items are such.
+    pub fn try_reserve_bytes(&mut self, bytes: usize) -> Result<()> {
+        self.items.try_reserve_bytes(bytes)
+    }
+
+    /// The items of each of those lists, which are texts, as one text.
+    pub fn joined(&self, rows: &[u32]) -> Result<TypedColumn> {
+        let mut joined = self.items.fresh();
+        joined.try_reserve(rows.len())?;
+        for &row in rows {
+            joined.push_joined(&self.items, self.list(row as usize)?)?;
+        }
+        Ok(joined)
+    }
+
     /// Makes room for the texts in `values`.
     pub fn try_reserve_within(&mut self, values: &TypedColumn) -> Result<()> {
         self.items.try_reserve_within(values)

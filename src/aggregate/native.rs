@@ -13,8 +13,8 @@ use std::ops::Range;
 use super::Records;
 use super::collect::Collected;
 use super::expr::{Kind, Record};
-use super::plan::{Operands, Plan, Shape, Source, Step, adopted, created, shaped, states};
-use crate::column::typed::TypedColumn;
+use super::plan::{Operands, Plan, Shape, Source, State, Step, adopted, created, shaped, states};
+use crate::column::typed::{Lists, TypedColumn};
 use crate::error::{Error, Result};
 use crate::memory::try_with_capacity;
 
@@ -41,6 +41,8 @@ enum StateColumn {
     },
     /// Lists.
     Lists(Collected),
+    /// Texts, each the items of a list put together.
+    Joined(Collected),
 }
 
 /// A state as it is read.
@@ -49,6 +51,8 @@ pub enum Cell<'a> {
     Of(&'a TypedColumn, i64),
     /// A list: those rows of a column.
     List(&'a TypedColumn, &'a [u32]),
+    /// A text: those rows of a column, put together.
+    Text(&'a TypedColumn, &'a [u32]),
 }
 
 impl NativeAggregate {
@@ -113,7 +117,8 @@ impl NativeAggregate {
             return false;
         }
         if self.states.is_empty() {
-            self.states = kinds.iter().map(StateColumn::like).collect();
+            let like = |(kind, plan): (&TypedColumn, &&State)| StateColumn::like(kind, plan);
+            self.states = kinds.iter().zip(&plans).map(like).collect();
         }
         let mut parts = self.states.iter().zip(&kinds).zip(plans);
         let is_taken = parts.all(|((state, kind), plan)| state.takes(kind, plan.step(records)));
@@ -130,7 +135,8 @@ impl NativeAggregate {
         }
         self.states
             .iter_mut()
-            .try_for_each(|state| state.try_reserve(values, rows, self.most_added))
+            .zip(states(&self.plan.shape))
+            .try_for_each(|(state, plan)| state.try_reserve(plan, values, rows, self.most_added))
     }
 
     /// Merges `values`, each into the state in the row that `rows` names beside it. A row that
@@ -219,25 +225,58 @@ impl NativeAggregate {
         }
     }
 
-    /// The same where merging puts the other combiner behind, so that a list may be cut in pieces
-    /// that are merged in their order.
-    pub fn lists_in_pieces(&self) -> Option<&Collected> {
+    /// Shows the combiner in `row` in pieces of up to `most` items, each a column of one row;
+    /// `false` where it is more than a list or a text, or merging it with another does not put that
+    /// behind it.
+    pub fn each_piece(
+        &self,
+        row: u32,
+        most: usize,
+        see: &mut dyn FnMut(&TypedColumn) -> Result<()>,
+    ) -> Result<bool> {
         let Shape::State(state) = &self.plan.shape else {
-            return None;
+            return Ok(false);
         };
         let (Step::Add(Source::Value(path)) | Step::Extend(Source::Value(path))) =
             &state.merge_combiner
         else {
-            return None;
+            return Ok(false);
         };
-        self.lists().filter(|_| path.is_empty())
+        match self.states.first() {
+            Some(StateColumn::Lists(lists)) if path.is_empty() => {
+                for slice in lists.list(row as usize)?.chunks(most) {
+                    let items = Box::new(lists.items().gather(slice)?);
+                    let ends = vec![items.len()];
+                    see(&TypedColumn::List(Lists { ends, items }))?;
+                }
+                Ok(true)
+            }
+            Some(StateColumn::Joined(texts)) if path.is_empty() => {
+                for slice in texts.list(row as usize)?.chunks(most) {
+                    let mut piece = texts.items().fresh();
+                    piece.push_joined(texts.items(), slice)?;
+                    see(&piece)?;
+                }
+                Ok(true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Items of all lists, and pieces of all texts that are put together.
+    pub fn all_items(&self) -> usize {
+        let of_state = |state: &StateColumn| match state {
+            StateColumn::Cells { .. } => 0,
+            StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.items().len(),
+        };
+        self.states.iter().map(of_state).sum()
     }
 
     /// How often lists were put in order.
     pub fn sorts(&self) -> usize {
         let of_state = |state: &StateColumn| match state {
             StateColumn::Cells { .. } => 0,
-            StateColumn::Lists(lists) => lists.sorts(),
+            StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.sorts(),
         };
         self.states.iter().map(of_state).max().unwrap_or(0)
     }
@@ -246,7 +285,7 @@ impl NativeAggregate {
     pub fn items(&self, row: usize) -> usize {
         let of_state = |state: &StateColumn| match state {
             StateColumn::Cells { .. } => 0,
-            StateColumn::Lists(lists) => lists.count(row),
+            StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.count(row),
         };
         self.states.iter().map(of_state).sum()
     }
@@ -270,6 +309,7 @@ impl NativeAggregate {
                 Some(Cell::Of(column, carry.copied().unwrap_or(0)))
             }
             Some(StateColumn::Lists(lists)) => Some(Cell::List(lists.items(), lists.list(row)?)),
+            Some(StateColumn::Joined(texts)) => Some(Cell::Text(texts.items(), texts.list(row)?)),
         })
     }
 
@@ -279,7 +319,7 @@ impl NativeAggregate {
         for state in &self.states {
             match state {
                 StateColumn::Cells { column, .. } => column.prefetch(row),
-                StateColumn::Lists(lists) => lists.prefetch(row),
+                StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.prefetch(row),
             }
         }
     }
@@ -297,7 +337,7 @@ impl NativeAggregate {
                     column.truncate(0);
                     carries.clear();
                 }
-                StateColumn::Lists(lists) => lists.reset(),
+                StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.reset(),
             }
         }
     }
@@ -367,7 +407,7 @@ impl Undo {
     fn new(state: &StateColumn, records: usize) -> Result<Self> {
         let mut saved = match state {
             StateColumn::Cells { column, .. } => column.fresh(),
-            StateColumn::Lists(_) => TypedColumn::None(0),
+            StateColumn::Lists(_) | StateColumn::Joined(_) => TypedColumn::None(0),
         };
         saved.try_reserve(records)?;
         let rows = try_with_capacity(records, "what takes a batch back")?;
@@ -393,9 +433,11 @@ impl Undo {
 }
 
 impl StateColumn {
-    fn like(kind: &TypedColumn) -> Self {
+    /// For states of that kind, which `plan` makes.
+    fn like(kind: &TypedColumn, plan: &State) -> Self {
         match kind {
             TypedColumn::List(lists) => Self::Lists(Collected::of(&lists.items)),
+            column if plan.joins(column) => Self::Joined(Collected::of(column)),
             column => Self::Cells {
                 column: column.fresh(),
                 carries: HashMap::new(),
@@ -405,8 +447,12 @@ impl StateColumn {
 
     fn fresh(&self) -> Self {
         match self {
-            Self::Cells { column, .. } => Self::like(column),
+            Self::Cells { column, .. } => Self::Cells {
+                column: column.fresh(),
+                carries: HashMap::new(),
+            },
             Self::Lists(lists) => Self::Lists(Collected::of(lists.items())),
+            Self::Joined(texts) => Self::Joined(Collected::of(texts.items())),
         }
     }
 
@@ -415,8 +461,9 @@ impl StateColumn {
     fn takes(&self, kind: &TypedColumn, step: &Step) -> bool {
         match self {
             Self::Lists(_) => matches!(kind, TypedColumn::List(_)),
+            Self::Joined(texts) => texts.items().is_of_kind(kind),
             Self::Cells { column, carries } => {
-                let keeps_carries = matches!(step, Step::Keep | Step::Add(_) | Step::AddInFront(_));
+                let keeps_carries = matches!(step, Step::Keep) || step.is_sum();
                 carries.is_empty() || keeps_carries && column.is_of_kind(kind)
             }
         }
@@ -425,12 +472,18 @@ impl StateColumn {
     fn turn_into(&mut self, kind: &TypedColumn) -> Result<()> {
         match (self, kind) {
             (Self::Lists(lists), TypedColumn::List(kind)) => lists.turn_into(&kind.items),
-            (Self::Lists(_), _) => Ok(()),
+            (Self::Lists(_) | Self::Joined(_), _) => Ok(()),
             (Self::Cells { column, .. }, kind) => column.turn_into(kind),
         }
     }
 
-    fn try_reserve(&mut self, values: &TypedColumn, rows: usize, most_added: usize) -> Result<()> {
+    fn try_reserve(
+        &mut self,
+        plan: &State,
+        values: &TypedColumn,
+        rows: usize,
+        most_added: usize,
+    ) -> Result<()> {
         match self {
             Self::Cells { column, carries } => {
                 if matches!(column, TypedColumn::Int(_)) {
@@ -448,6 +501,16 @@ impl StateColumn {
                 lists.try_reserve(rows, added.saturating_add(values.most_items()))?;
                 lists.try_reserve_within(values)
             }
+            Self::Joined(texts) => {
+                let added = rows.saturating_mul(most_added.saturating_add(1));
+                texts.try_reserve(rows, added)?;
+                let most = values
+                    .long_bytes()
+                    .saturating_mul(most_added.saturating_add(1));
+                texts.try_reserve_bytes(
+                    most.saturating_add(rows.saturating_mul(plan.constant_bytes())),
+                )
+            }
         }
     }
 
@@ -461,6 +524,7 @@ impl StateColumn {
                 column.gather(rows).map(Some)
             }
             Self::Lists(lists) => Ok(Some(TypedColumn::List(lists.gather(rows)?))),
+            Self::Joined(texts) => texts.joined(rows).map(Some),
         }
     }
 
@@ -469,7 +533,7 @@ impl StateColumn {
             Self::Cells { column, carries } => {
                 column.heap_bytes() + carries.capacity() * size_of::<(usize, i64)>()
             }
-            Self::Lists(lists) => lists.heap_bytes(),
+            Self::Lists(lists) | Self::Joined(lists) => lists.heap_bytes(),
         }
     }
 
@@ -480,6 +544,7 @@ impl StateColumn {
                 cells.merge(part, rows, operands)
             }
             Self::Lists(lists) => collect(lists, part, rows, operands),
+            Self::Joined(texts) => join(texts, part, rows, operands),
         }
     }
 
@@ -496,8 +561,8 @@ impl StateColumn {
                 let mut cells = Cells { column, carries };
                 cells.merge_until_stopped(part, rows, operands, undo)
             }
-            // No list is computed.
-            Self::Lists(_) => Ok(0),
+            // No list is computed, and no text.
+            Self::Lists(_) | Self::Joined(_) => Ok(0),
         }
     }
 }
@@ -535,8 +600,55 @@ fn collect(
             extend(lists, row, create, at, operands)?;
             first
         };
-        if let Step::Add(added) | Step::Extend(added) = step {
-            extend(lists, row, added, at, operands)?;
+        match step {
+            Step::Add(added) | Step::Extend(added) => extend(lists, row, added, at, operands)?,
+            Step::AddAll(all) => {
+                for added in all {
+                    extend(lists, row, added, at, operands)?;
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Merges texts, as [`StateColumn::merge`] says.
+fn join(
+    texts: &mut Collected,
+    part: &Part<'_>,
+    rows: &[u32],
+    operands: Operands<'_>,
+) -> Result<()> {
+    // One piece a record, whether the text is new or not.
+    if let (Source::Value(created), Step::Keep, Step::Add(Source::Value(added))) =
+        (&*part.create, part.first, part.step)
+        && created == added
+        && let Some(column) = operands.values.at(added)
+    {
+        return texts.append_each(rows, column);
+    }
+    let append = |texts: &mut Collected, row, source: &Source, at| {
+        let piece = source.row(at);
+        let column = source.column(operands);
+        column.map_or(Ok(()), |column| texts.extend(row, column, piece..piece + 1))
+    };
+    for (at, &row) in rows.iter().enumerate() {
+        let step = if (row as usize) < texts.len() {
+            part.step
+        } else {
+            texts.push_list()?;
+            append(texts, row, &part.create, at)?;
+            part.first
+        };
+        match step {
+            Step::Add(added) => append(texts, row, added, at)?,
+            Step::AddAll(all) => {
+                for added in all {
+                    append(texts, row, added, at)?;
+                }
+            }
+            _ => {}
         }
     }
     Ok(())
@@ -656,6 +768,24 @@ impl Cells<'_> {
         }
     }
 
+    #[inline]
+    fn add(&mut self, operand: &Source, row: usize, at: usize, operands: Operands<'_>) {
+        let from = operand.row(at);
+        match (&mut *self.column, operand.column(operands)) {
+            (TypedColumn::Int(sums), Some(TypedColumn::Int(added))) => {
+                if let (Some(sum), Some(&added)) = (sums.get_mut(row), added.get(from)) {
+                    add_int(sum, self.carries, row, added);
+                }
+            }
+            (TypedColumn::Float(sums), Some(TypedColumn::Float(added))) => {
+                if let (Some(sum), Some(added)) = (sums.get_mut(row), added.get(from)) {
+                    *sum += added;
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Does a step with the operands of record `at`; `false` where it stops, and nothing is done.
     #[inline]
     fn apply(&mut self, step: &Step, row: usize, at: usize, operands: Operands<'_>) -> bool {
@@ -675,22 +805,12 @@ impl Cells<'_> {
                 Some(_) => value,
             },
             Step::Add(operand) | Step::AddInFront(operand) => {
-                match (&mut *self.column, operand.column(operands)) {
-                    (TypedColumn::Int(sums), Some(TypedColumn::Int(added))) => {
-                        if let (Some(sum), Some(&added)) =
-                            (sums.get_mut(row), added.get(operand.row(at)))
-                        {
-                            add_int(sum, self.carries, row, added);
-                        }
-                    }
-                    (TypedColumn::Float(sums), Some(TypedColumn::Float(added))) => {
-                        if let (Some(sum), Some(added)) =
-                            (sums.get_mut(row), added.get(operand.row(at)))
-                        {
-                            *sum += added;
-                        }
-                    }
-                    _ => {}
+                self.add(operand, row, at, operands);
+                return true;
+            }
+            Step::AddAll(all) => {
+                for operand in all {
+                    self.add(operand, row, at, operands);
                 }
                 return true;
             }

@@ -47,8 +47,10 @@ pub enum Step {
     Keep,
     /// It becomes the operand.
     Take(Source),
-    /// The operand is added to it: a number to a number, a list to the end of a list.
+    /// The operand is added to it: a number to a number, a text or list to the end of its like.
     Add(Source),
+    /// These are added to it, one after the other.
+    AddAll(Vec<Source>),
     /// It is a list, which is made longer by the operand.
     Extend(Source),
     /// The operand is added in front: a number only, where that is the same.
@@ -159,6 +161,11 @@ impl Shape {
                         | Step::Add(source)
                         | Step::AddInFront(source)
                         | Step::Extend(source) => source.paths(paths),
+                        Step::AddAll(sources) => {
+                            for source in sources {
+                                source.paths(paths);
+                            }
+                        }
                         Step::Choose { operand, value, .. } => {
                             operand.paths(paths);
                             value.paths(paths);
@@ -179,11 +186,19 @@ impl Shape {
                     Step::Add(Source::List(items)) | Step::Extend(Source::List(items)) => {
                         items.len()
                     }
+                    Step::AddAll(sources) => {
+                        let of_source = |source: &Source| match source {
+                            Source::List(items) => items.len(),
+                            _ => 1,
+                        };
+                        sources.iter().map(of_source).sum()
+                    }
+                    Step::Add(_) => 1,
                     _ => 0,
                 };
                 let created = match &state.create {
                     Source::List(items) => items.len(),
-                    _ => 0,
+                    _ => 1,
                 };
                 let later = of_step(&state.merge_value).max(of_step(&state.merge_combiner));
                 later.max(created + of_step(&state.first))
@@ -228,6 +243,28 @@ impl State {
             Records::Combiners => true,
         };
         is_begun && self.step(records).is_exact(kind, values)
+    }
+
+    /// Bytes of the texts that are the same in each record.
+    pub(super) fn constant_bytes(&self) -> usize {
+        let of_source = |source: &Source| match source {
+            Source::Constant(constant) => constant.long_bytes(),
+            _ => 0,
+        };
+        let of_step = |step: &Step| match step {
+            Step::Add(source) => of_source(source),
+            Step::AddAll(sources) => sources.iter().map(of_source).sum(),
+            _ => 0,
+        };
+        let later = of_step(&self.merge_value).max(of_step(&self.merge_combiner));
+        later.max(of_source(&self.create) + of_step(&self.first))
+    }
+
+    /// Whether states of that kind are texts that are put together of pieces.
+    pub(super) fn joins(&self, kind: &TypedColumn) -> bool {
+        let steps = [&self.first, &self.merge_value, &self.merge_combiner];
+        let is_added_to = |step: &&Step| matches!(step, Step::Add(_) | Step::AddAll(_));
+        matches!(kind, TypedColumn::Str(_) | TypedColumn::Bytes(_)) && steps.iter().any(is_added_to)
     }
 
     pub(super) fn step(&self, records: Records) -> &Step {
@@ -287,7 +324,11 @@ impl Step {
             Self::Take(value) => is_held(value),
             Self::Add(operand) | Self::AddInFront(operand) => match (state, operand) {
                 (TypedColumn::Int(_) | TypedColumn::Float(_), operand) => is_held(operand),
-                (TypedColumn::List(_), _) if matches!(self, Self::AddInFront(_)) => false,
+                _ if matches!(self, Self::AddInFront(_)) => false,
+                (TypedColumn::Str(_) | TypedColumn::Bytes(_), operand) => {
+                    let added = operand.column(values);
+                    added.is_some_and(|added| added.is_of_kind(state))
+                }
                 (TypedColumn::List(lists), Source::List(items)) => items.iter().all(|item| {
                     let column = item.column(values);
                     column.is_some_and(|column| lists.items.holds(column))
@@ -297,6 +338,10 @@ impl Step {
                     .is_some_and(|added| state.holds(added)),
                 _ => false,
             },
+            Self::AddAll(operands) => {
+                let mut steps = operands.iter().cloned().map(Self::Add);
+                steps.all(|step| step.is_exact(state, values))
+            }
             Self::Extend(operand) => {
                 matches!(state, TypedColumn::List(_))
                     && Self::Add(operand.clone()).is_exact(state, values)
@@ -327,6 +372,11 @@ impl Step {
         }
     }
 
+    /// Whether it adds to what is there.
+    pub(super) fn is_sum(&self) -> bool {
+        matches!(self, Self::Add(_) | Self::AddAll(_) | Self::AddInFront(_))
+    }
+
     /// Whether it may stop at a record.
     pub(super) fn may_stop(&self) -> bool {
         match self {
@@ -334,6 +384,7 @@ impl Step {
             Self::Keep
             | Self::Take(_)
             | Self::Add(_)
+            | Self::AddAll(_)
             | Self::AddInFront(_)
             | Self::Extend(_)
             | Self::Choose { .. } => false,
@@ -380,12 +431,10 @@ pub(super) fn created(shape: &Shape, values: Operands<'_>, kinds: &mut Vec<Typed
         Shape::State(state) => match state.kind(values) {
             Some(kind) => {
                 // A first sum may go beyond 64 bits, where nothing but sums knows what to do.
-                let is_sum = matches!(state.first, Step::Add(_) | Step::AddInFront(_));
+                let is_sum = state.first.is_sum();
                 let may_carry = is_sum && matches!(kind, TypedColumn::Int(_));
-                let replaces = !matches!(
-                    state.merge_value,
-                    Step::Keep | Step::Add(_) | Step::AddInFront(_) | Step::Extend(_)
-                );
+                let replaces = !matches!(state.merge_value, Step::Keep | Step::Extend(_))
+                    && !state.merge_value.is_sum();
                 kinds.push(kind);
                 !(may_carry && replaces)
             }

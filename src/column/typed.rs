@@ -297,6 +297,31 @@ impl TypedColumn {
         }
     }
 
+    /// Makes room for so many bytes of texts, where this is a column of such.
+    pub fn try_reserve_bytes(&mut self, bytes: usize) -> Result<()> {
+        match self {
+            Self::Str(texts) | Self::Bytes(texts) => try_grow(&mut texts.bytes, bytes, WHAT),
+            _ => Ok(()),
+        }
+    }
+
+    /// Appends the texts in those rows of `from` as one. After an error no row was added.
+    pub fn push_joined(&mut self, from: &Self, rows: &[u32]) -> Result<()> {
+        let ((Self::Str(to), Self::Str(from)) | (Self::Bytes(to), Self::Bytes(from))) =
+            (self, from)
+        else {
+            return Err(mixed());
+        };
+        let bytes = rows.iter().map(|&row| from.get(row as usize).len()).sum();
+        try_grow(&mut to.ends, 1, WHAT)?;
+        try_grow(&mut to.bytes, bytes, WHAT)?;
+        for &row in rows {
+            to.bytes.extend_from_slice(from.get(row as usize));
+        }
+        to.ends.push(to.bytes.len());
+        Ok(())
+    }
+
     fn text_bytes(&self) -> usize {
         match self {
             Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),

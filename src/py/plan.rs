@@ -80,6 +80,11 @@ fn step(step: &Bound<'_, PyAny>, computed: &mut Vec<Expr>) -> PyResult<Option<St
         "keep" => Some(Step::Keep),
         "take" => operand(1)?.map(Step::Take),
         "add" => operand(1)?.map(Step::Add),
+        "add all" => {
+            let operands = step.get_item(1)?.try_iter()?;
+            let operands = operands.map(|operand| source(&operand?, computed));
+            operands.collect::<PyResult<Option<_>>>()?.map(Step::AddAll)
+        }
         "extend" => operand(1)?.map(Step::Extend),
         "add in front" => operand(1)?.map(Step::AddInFront),
         "choose" => {

@@ -267,6 +267,9 @@ pub fn misfit(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, name: &str)
             let mut items = (0..list.len()).filter_map(|at| ffi::item(&list, at));
             return within(&mut items.by_ref().map(|item| (&*lists.items, item)));
         }
+        TypedColumn::Nullable(nullable) if !object.is_none() => {
+            return misfit(&nullable.values, object, name);
+        }
         column if matches!(push(&mut column.fresh(), object), Ok(true)) => return None,
         TypedColumn::Int(_) if object.is_exact_instance_of::<PyInt>() => {
             "an int beyond 64 bits".to_owned()
@@ -507,6 +510,11 @@ fn shaped<'py>(
                 Some(Cell::Of(column, 0)) => get(py, column, row),
                 Some(Cell::List(items, rows)) => {
                     list(py, items, rows.iter().map(|&row| row as usize))
+                }
+                Some(Cell::Text(items, rows)) => {
+                    let mut joined = items.fresh();
+                    joined.push_joined(items, rows)?;
+                    get(py, &joined, 0)
                 }
                 Some(Cell::Of(TypedColumn::Int(ints), carry)) => {
                     let wrapped = ints.get(row).copied().unwrap_or(0);

@@ -15,7 +15,7 @@ use crate::aggregate::Records;
 use crate::aggregate::native::NativeAggregate;
 use crate::aggregate::plan::Plan;
 use crate::column::codec::{self, Columns};
-use crate::column::typed::{Lists, TypedColumn, TypedKeys, TypedProbe};
+use crate::column::typed::{TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
 use crate::map::{AppendOnlyMap, Found, KeyHash, Start};
 use crate::memory::try_grow;
@@ -46,6 +46,9 @@ const SLICES_AT_ONCE: usize = 16;
 
 /// About so many bytes of columns make a block.
 const BLOCK_BYTES: usize = 256 << 10;
+
+/// Items of lists, and pieces of texts, that are handed over at once.
+const MOST_ITEMS: usize = 32 << 10;
 
 const WHAT: &str = "a batch of records";
 
@@ -253,10 +256,7 @@ impl TypedTable {
 
     /// About as many bytes as the same would take in a table of objects.
     pub fn bytes_of_objects(&self) -> usize {
-        let items = self
-            .aggregate
-            .lists()
-            .map_or(0, |lists| lists.items().len());
+        let items = self.aggregate.all_items();
         let cells = self.rows().saturating_mul(2).saturating_add(items);
         // A small object, and the reference to it.
         let of_cells = cells.saturating_mul(OBJECT_BYTES + size_of::<usize>());
@@ -648,6 +648,13 @@ impl TypedTable {
     pub fn columns(&self, row: usize, most: usize) -> Result<Option<Handed>> {
         let end = row.saturating_add(most).min(self.rows());
         let end = self.aggregate.first_carry(row..end).unwrap_or(end);
+        // One at least, and no more than go well together, of long ones.
+        let mut items = 0;
+        let is_enough = |&row: &usize| {
+            items += self.aggregate.items(row);
+            items >= MOST_ITEMS
+        };
+        let end = (row..end).find(is_enough).map_or(end, |last| last + 1);
         if end <= row {
             return Ok(None);
         }
@@ -663,10 +670,7 @@ impl TypedTable {
     /// Writes all rows as blocks, partition by partition.
     pub fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         let mut encoder = BlockEncoder::new();
-        let items: usize = self
-            .aggregate
-            .lists()
-            .map_or(0, |lists| lists.items().len());
+        let items = self.aggregate.all_items();
         let row_weight = self.heap_bytes() / self.rows().saturating_add(items).max(1);
         let most = (BLOCK_BYTES / row_weight.max(1)).max(1);
         let mut block = Vec::new();
@@ -711,8 +715,8 @@ impl TypedTable {
         writer.push(encoder.encode(rows, &columns)?, rows)
     }
 
-    /// Writes a long list as several of up to `most` items; `false` where combiners are more
-    /// than a list, or merging does not join them.
+    /// Writes a long list or text as several of up to `most` items; `false` where combiners are
+    /// more than that, or merging does not join them.
     fn write_slices(
         &self,
         row: u32,
@@ -720,19 +724,13 @@ impl TypedTable {
         encoder: &mut BlockEncoder,
         writer: &mut RunWriter<'_>,
     ) -> Result<bool> {
-        let Some(lists) = self.aggregate.lists_in_pieces() else {
-            return Ok(false);
-        };
         let key = self.map.keys().0.gather(&[row])?;
-        for slice in lists.list(row as usize)?.chunks(most) {
-            let items = Box::new(lists.items().gather(slice)?);
-            let ends = vec![items.len()];
+        self.aggregate.each_piece(row, most, &mut |piece| {
             let mut columns = Columns::new();
             codec::encode(&key, &mut columns)?;
-            codec::encode(&TypedColumn::List(Lists { ends, items }), &mut columns)?;
-            writer.push(encoder.encode(1, &columns)?, 1)?;
-        }
-        Ok(true)
+            codec::encode(piece, &mut columns)?;
+            writer.push(encoder.encode(1, &columns)?, 1)
+        })
     }
 
     /// Puts the keys into `groups`, and their lists to `files`; `false` where combiners are more

@@ -124,6 +124,20 @@ OF_ONE |= {
     ),
     "changes": (_same, lambda c, v: -v if c == v else v, lambda a, b: a - b if a != b else a),
     "any is true": (lambda v: not v, lambda c, v: c or not v, lambda a, b: a | b),
+    "joined": (_same, operator.add, operator.add),
+    "joined by commas": (
+        _same,
+        lambda c, v: c + "," + v,
+        lambda a, b: a + ";" + b,
+    ),
+    "joined from nothing": (lambda v: "" + v, lambda c, v: c + v, lambda a, b: a + b),
+    "joined and counted": (
+        lambda v: (v, 1),
+        lambda c, v: (c[0] + v, c[1] + 1),
+        lambda a, b: (a[0] + b[0], a[1] + b[1]),
+    ),
+    "bytes by zeros": (_same, lambda c, v: c + b"\0" + v, lambda a, b: a + b),
+    "three added": (_same, lambda c, v: c + v + 1 + v, lambda a, b: a + b + 1),
     "length": (len, lambda c, v: c + len(v), operator.add),
     "halves": (lambda v: v * 0.5, lambda c, v: c + v * 0.5, operator.add),
 }
@@ -172,7 +186,7 @@ _items = st.sampled_from(
 )
 _lists = _items.map(lambda each: st.lists(each, max_size=3))
 _lists |= _lists.map(_or_none)
-_value_kinds = _lists | _kinds(_ints, _floats, _texts, st.none())
+_value_kinds = _lists | _kinds(_ints, _floats, _texts, st.none(), st.binary(max_size=4))
 # A nan that is spilled and read back is another object, and so another key.
 _key_kinds = _kinds(_ints, _floats.filter(lambda each: each == each), _texts, st.none())
 
@@ -185,7 +199,8 @@ def _records(draw: st.DrawFn, name: str) -> list[Any]:
         kinds = draw(st.tuples(numbers, numbers | st.just(_texts)))
         value = st.tuples(*map(draw(st.sampled_from([_same, _or_none])), kinds))
     else:
-        value = draw(numbers | numbers.map(_or_none) | _value_kinds)
+        texts = st.just(_texts) if "joined" in name else numbers
+        value = draw(texts | numbers | numbers.map(_or_none) | _value_kinds)
     key = draw(_key_kinds)
     records = draw(st.lists(st.tuples(key, value), max_size=25))
     records += [
@@ -547,6 +562,30 @@ def test_a_long_list_is_cut_only_where_pieces_are_joined(merge_combiners: Any) -
             merger.mergeValues((0, n) for n in range(count))
         left._spill()
         right.mergeCombiners(list(run.items()))
+    assert_same_items(left.items(), right.items(), ordered=False)
+
+
+@pytest.mark.parametrize("piece", ["ab", "é\U0001f980", b"\xff\0"], ids=["ascii", "wide", "bytes"])
+@pytest.mark.parametrize("longer", [False, True], ids=["plain", "with a separator"])
+def test_long_texts_are_joined_of_many_pieces(piece: Any, longer: bool) -> None:
+    comma = piece[:0] + piece[:1]
+
+    def add(c: Any, v: Any) -> Any:
+        return c + comma + v
+
+    functions = (_same, add if longer else operator.add, operator.add)
+    left, right = ours(functions, partitions=3), stock(functions)
+    # Ones that no column would read, and ones that are cut where they are spilled.
+    for count in (3_000, 70_000):
+        items = [(n % 3 if n % 5 else 0, piece) for n in range(count)]
+        run = stock(functions)
+        run.mergeValues(items)
+        handed = ours(functions)
+        handed.mergeValues(items)
+        assert_same_items(handed.items(), run.items(), ordered=True)
+        left.mergeCombiners(handed.items())
+        right.mergeCombiners(list(run.items()))
+        left._spill()
     assert_same_items(left.items(), right.items(), ordered=False)
 
 

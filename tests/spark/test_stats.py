@@ -99,7 +99,7 @@ def test_widening_is_told_with_its_cause(sc: SparkContext) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "cause"),
     [
-        (None, 1, "key is of type NoneType"),
+        (b"", 1, "key is of type bytes"),
         (1, 2**70, "value is an int beyond 64 bits"),
         (1, "x", "value is of type str"),
         (1, 1.0, "value is of type float"),
