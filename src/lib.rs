@@ -4,6 +4,8 @@
 //! This file lists the rooms; [`py`] is the only one that knows Python classes.
 
 pub mod aggregate;
+#[cfg(test)]
+mod allocated;
 pub mod column;
 pub mod error;
 pub mod map;

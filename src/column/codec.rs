@@ -321,11 +321,12 @@ fn corrupt(place: &dyn Fn() -> String, reason: &str) -> Error {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn column() -> impl Strategy<Value = TypedColumn> {
+    /// Columns of any kind, of three rows.
+    pub(crate) fn column() -> impl Strategy<Value = TypedColumn> {
         let rows = 3_usize;
         let leaf = prop_oneof![
             Just(TypedColumn::None(rows)),
