@@ -62,7 +62,14 @@ impl TypedColumn {
         match self {
             Self::Nullable(nullable) => nullable.valid.get(row).then_some(&nullable.values),
             Self::None(_) => None,
-            column => Some(column),
+            Self::Unread(_)
+            | Self::Int(_)
+            | Self::Float(_)
+            | Self::Bool(_)
+            | Self::Str(_)
+            | Self::Bytes(_)
+            | Self::Tuple(_)
+            | Self::List(_) => Some(self),
         }
     }
 

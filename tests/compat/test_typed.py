@@ -504,15 +504,19 @@ def test_a_sum_meets_none_as_python_does(name: str, at: int) -> None:
     assert_same_items(left.items(), right.items(), ordered=True)
 
 
-MISFITS = [2**63, None, 1.5, True, "text", (1, 2)]
+BATCH = 512  # records that the engine reads before it merges them
+SOME_PLACES = [*range(4), 255, *range(BATCH - 3, BATCH + 5), 529]
+MISFITS = [(2**63, range(BATCH + 3)), (None, range(BATCH + 3))] + [
+    (misfit, SOME_PLACES) for misfit in (1.5, True, "text", (1, 2))
+]
 
 
-@pytest.mark.parametrize("misfit", MISFITS, ids=repr)
+@pytest.mark.parametrize(("misfit", "places"), MISFITS, ids=[repr(each) for each, _ in MISFITS])
 @pytest.mark.parametrize("side", ["key", "value"])
-def test_a_misfit_at_any_record_of_a_batch(misfit: Any, side: str) -> None:
+def test_a_misfit_at_any_record_of_a_batch(misfit: Any, places: list[int], side: str) -> None:
     functions = (_same, max, max) if misfit != (1, 2) or side == "key" else ALL["first"]
     records = [(n * 7919 % 100, n) for n in range(530)]
-    for at in [*range(4), 255, *range(509, 517), 529]:
+    for at in places:
         items = list(records)
         items[at] = (misfit, 5) if side == "key" else (items[at][0], misfit)
         left, right = ours(functions), stock(functions)
@@ -587,6 +591,37 @@ def test_long_texts_are_joined_of_many_pieces(piece: Any, longer: bool) -> None:
         right.mergeCombiners(list(run.items()))
         left._spill()
     assert_same_items(left.items(), right.items(), ordered=False)
+
+
+EDGES = [2**63 - 1, -(2**63), 2**62, -(2**62) - 1, 2**53, -(2**53) - 1, 1, -1]
+
+
+@pytest.mark.parametrize("name", ["sum", "fold", "average", "last then sum", "max", "min"])
+def test_ints_at_the_edges_of_64_bits(name: str) -> None:
+    sequences = list(itertools.product(EDGES, repeat=3))
+    records = [(key, values[at]) for at in range(3) for key, values in enumerate(sequences)]
+    left, right = ours(ALL[name]), stock(ALL[name])
+    for merger in (left, right):
+        merger.mergeValues(records)
+    assert_same_items(left.items(), right.items(), ordered=True)
+    # Those beyond stand among those within where they are handed over.
+    again, as_stock = ours(ALL[name]), stock(ALL[name])
+    for merger, source in ((again, left), (as_stock, right)):
+        merger.mergeCombiners([next(iter(source.items()))])
+        for _ in range(2):
+            merger.mergeCombiners(source.items())
+    assert_same_items(again.items(), as_stock.items(), ordered=True)
+
+
+@pytest.mark.parametrize("name", ["sum", "fold", "average", "range", "last", "concatenated"])
+def test_ints_and_floats_that_meet_where_floats_are_short_of_bits(name: str) -> None:
+    ints = [2**53, 2**53 + 1, -(2**53) - 1, 2**63 - 1, -(2**63)]
+    floats = [1.0, 2.0**53, -(2.0**53) - 2, 2.0**63, -0.0]
+    for values in itertools.product(ints + floats, repeat=3):
+        left, right = ours(ALL[name]), stock(ALL[name])
+        for merger in (left, right):
+            merger.mergeValues([(key, value) for value in values for key in (1, 2)])
+        assert_same_items(left.items(), right.items(), ordered=True)
 
 
 def test_functions_that_change_are_heard() -> None:

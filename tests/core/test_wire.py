@@ -5,11 +5,15 @@ from __future__ import annotations
 import copy
 import gc
 import io
+import itertools
 import operator
 import pickle
+import re
 import struct
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -245,6 +249,100 @@ def test_any_damaged_bit_raises_an_error(records: list[Any]) -> None:
                 list(reader([bytes(damaged)]))
 
 
+PREFIX = struct.Struct("<4sHIQQ")  # of a block: magic, version, two lengths, checksum
+NUMBERS = [0, 1, 2, 3, 255, 2**16, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
+
+
+def damaged(data: bytes, random: Random) -> bytes:
+    """Return `data` with a byte, a number, or a few bytes more or less changed."""
+    at = random.randrange(len(data) + 1)
+    length = random.randrange(9)
+    number = random.choice(NUMBERS).to_bytes(8, "little")[: random.choice([4, 8])]
+    replaced, by = random.choice(
+        [(1, bytes([random.randrange(12)])), (1, random.randbytes(1)), (len(number), number)]
+        + [(length, b""), (0, random.randbytes(length)), (0, data[at : at + length])]
+    )
+    return data[:at] + by + data[at + replaced :]
+
+
+def sealed(frame: bytes, random: Random) -> bytes:
+    """Return a frame that was damaged within its block, whose lengths and checksum are right."""
+    start = frame.index(b"FSBK")
+    block, end = frame[start:-3], frame[-3:]
+    magic, version, header_length, payload_length, _ = PREFIX.unpack_from(block)
+    header = block[PREFIX.size :][:header_length]
+    payload = block[PREFIX.size + header_length :]
+    for _ in range(random.randrange(1, 4)):
+        if random.random() < 0.3:
+            header = damaged(header, random)
+        else:
+            payload = damaged(payload, random)
+    if random.random() < 0.8:  # as long as its header says
+        payload = payload[:payload_length].ljust(payload_length, b"\0")
+
+    def whole(checksum: int) -> bytes:
+        prefix = PREFIX.pack(magic, version, len(header), len(payload), checksum)
+        block = prefix + header + payload
+        return frame[: start - 4] + struct.pack("<I", len(block)) + block + end
+
+    try:
+        _core.records_of(whole(0)[start:-3], list)
+    except CorruptBlockError as error:
+        said = re.search("its checksum is ([0-9a-f]{16})", str(error))
+        assert said is not None
+    return whole(int(said[1], 16))
+
+
+def read_damaged_frames(seed: int, rounds: int) -> None:
+    """Read `rounds` damaged frames; fail where one is anything but records or corrupt."""
+    random = Random(seed)
+    kinds: list[list[Any]] = [
+        [(n, -n) for n in range(9)],
+        [(str(n), None) for n in range(9)],
+        [((n, b"x" * n), n / 2) for n in range(9)],
+        [(n, None if n % 3 else (n, n > 4)) for n in range(9)],
+        [(None if n % 3 else n, ["a", None, "b" * n]) for n in range(9)],
+        [(n, [(n, 0.5)] * n) for n in range(1, 9)],
+    ]
+    frames = [frame for kind in kinds for frame in pieces(copy.deepcopy(kind))]
+    assert len(frames) == len(kinds)
+
+    def serialized(data: bytes) -> list[Any]:
+        return [(0, data)]
+
+    ends: Counter[str] = Counter()
+    for _ in range(rounds):
+        frame = random.choice(frames)
+        is_sealed = random.random() < 0.8
+        frame = sealed(frame, random) if is_sealed else damaged(frame, random)
+        try:
+            # A block of a few bytes may say that it has milliards of records which are None.
+            received = list(itertools.islice(_core.BlockReader(stream_of([frame]), serialized), 50))
+            assert all(type(record) is tuple and len(record) == 2 for record in received)
+            ends["read"] += is_sealed
+        except CorruptBlockError:
+            ends["corrupt"] += is_sealed
+    assert min(ends["read"], ends["corrupt"]) > rounds / 20, ends
+
+
+def test_damaged_blocks_under_a_right_checksum_are_records_or_corrupt() -> None:
+    run(
+        """
+        from tests.core.test_wire import read_damaged_frames
+
+        def peak():
+            [line] = [line for line in open("/proc/self/status") if line.startswith("VmHWM")]
+            return int(line.split()[1]) >> 10
+
+        read_damaged_frames(0, 100)
+        before = peak()
+        for seed in range(5):
+            read_damaged_frames(seed, 4_000)
+        assert peak() < before + 32, (before, peak())
+        """
+    )
+
+
 def test_a_cut_stream_raises_an_error() -> None:
     frames = typed_frames([(1, 2), (3, 4)])
     whole = stream_of(frames).getvalue()
@@ -385,6 +483,37 @@ def test_a_misfit_among_blocks_is_merged_in_its_place() -> None:
         frames = [frame for records in batches for frame in pieces(iter(records))]
         records = [record for records in batches for record in records]
         assert exact(dict(merged(frames, appender()))) == exact(expected(records, add))
+
+
+BATCH = 512  # records that the engine reads before it merges them
+EVERY_PLACE = range(BATCH + 3)
+SOME_PLACES = [0, 1, 255, *range(BATCH - 2, BATCH + 3)]
+
+
+@pytest.mark.parametrize(
+    ("odd", "places"),
+    [((5, 2**63), EVERY_PLACE), ((5, None), EVERY_PLACE), (("x", 1), EVERY_PLACE)]
+    + [((5, value), SOME_PLACES) for value in (0.5, True, (1, 2))]
+    + [((key, 1), SOME_PLACES) for key in (None, 0.5, True, 2**63, (1, 2))],
+)
+def test_a_misfit_after_any_number_of_records_that_came_as_columns(
+    odd: Any, places: Iterable[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shuffle, "_records_before_typed", 1)
+    joins = {"sum": add, "group": add, "last": lambda a, b: b}
+    if not isinstance(odd[1], (int, float)):
+        del joins["sum"]
+    for name, join in joins.items():
+        aggregator = appender() if name == "group" else shuffle.SimpleAggregator(join)
+        make = (lambda value: [value]) if name == "group" else (lambda value: value)
+        records = [(n * 7919 % 90, make(n)) for n in range(BATCH + 20)]
+        misfit = (odd[0], make(odd[1]))
+        for at in places:
+            parts = [records[:at], [misfit], records[at:], [misfit]]
+            frames = [frame for part in parts for frame in pieces(copy.deepcopy(part))]
+            found = list(merged(frames, aggregator))
+            everything = [record for part in parts for record in part]
+            assert exact(found) == exact(list(expected(everything, join).items())), (name, at)
 
 
 @pytest.mark.parametrize("limit", [0.0, NO_LIMIT_MIB])
