@@ -993,7 +993,7 @@ mod tests {
     fn what_is_not_exact_is_not_accepted() {
         let texts = TypedColumn::Str(crate::column::typed::Texts::default());
         let mut sum = NativeAggregate::new(one_state(Step::Add(value(&[]))));
-        assert!(!sum.accepts(Records::Values, &texts));
+        assert!(!sum.accepts(Records::Values, &TypedColumn::Bool(Vec::new())));
         assert!(!sum.accepts(Records::Values, &TypedColumn::None(0)));
         assert!(sum.accepts(Records::Values, &TypedColumn::Int(Vec::new())));
         assert!(!sum.accepts(Records::Values, &TypedColumn::Float(Vec::new())));
@@ -1098,6 +1098,52 @@ mod tests {
         assert_eq!(found.ends, [4, 6]);
         let expected = ints_or_none(&[Some(1), None, Some(3), Some(5), Some(2), Some(4)]);
         assert!((0..6).all(|item| found.items.is_same(item, &expected, item)));
+    }
+
+    #[test]
+    fn texts_are_put_together() {
+        let texts = |of: &[&str]| {
+            let mut texts = crate::column::typed::Texts::default();
+            for text in of {
+                texts.push(text.as_bytes()).unwrap();
+            }
+            TypedColumn::Str(texts)
+        };
+        let comma = Source::Constant(texts(&[", "]));
+        let mut plan = one_state(Step::AddAll(vec![comma, value(&[])]));
+        if let Shape::State(state) = &mut plan.shape {
+            state.merge_combiner = Step::Add(value(&[]));
+        }
+        let mut joined = merged(
+            plan,
+            Records::Values,
+            &[0, 1, 0, 0],
+            &texts(&["a", "b", "", "é"]),
+        );
+        let found = joined.gather(&[1, 0]).unwrap().unwrap();
+        let expected = texts(&["b", "a, , é"]);
+        assert!((0..2).all(|row| found.is_same(row, &expected, row)));
+        // One that is put together is a piece of the next.
+        assert!(joined.accepts(Records::Combiners, &found));
+        joined.try_reserve(&found, 2).unwrap();
+        joined.merge(Records::Combiners, &[0, 2], &found).unwrap();
+        let found = joined.gather(&[0, 2]).unwrap().unwrap();
+        let expected = texts(&["a, , éb", "a, , é"]);
+        assert!((0..2).all(|row| found.is_same(row, &expected, row)));
+        let mut pieces = Vec::new();
+        let mut see = |piece: &TypedColumn| {
+            pieces.push(piece.clone());
+            Ok(())
+        };
+        assert!(joined.each_piece(0, 4, &mut see).unwrap());
+        let expected = [texts(&["a, , "]), texts(&["éb"])];
+        assert!(
+            pieces
+                .iter()
+                .zip(&expected)
+                .all(|(a, b)| a.is_same(0, b, 0))
+        );
+        assert_eq!(pieces.len(), 2);
     }
 
     #[test]
