@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -17,6 +18,8 @@ _ON_CONTEXT = "_ferroshuffle_shuffles"
 _TIMES = ("aggregate", "partition", "encode", "decode", "spill")
 
 _NANOSECONDS = 1e9
+
+_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -143,11 +146,12 @@ class ShufflesOfContext:
     @classmethod
     def of(cls, context: Any) -> ShufflesOfContext:
         """Return those of a context; they start with the first call."""
-        found: ShufflesOfContext | None = getattr(context, _ON_CONTEXT, None)
-        if found is None:
-            found = cls(context)
-            setattr(context, _ON_CONTEXT, found)
-        return found
+        with _lock:
+            found: ShufflesOfContext | None = getattr(context, _ON_CONTEXT, None)
+            if found is None:
+                found = cls(context)
+                setattr(context, _ON_CONTEXT, found)
+            return found
 
     def add(self, shuffle: ExplainedShuffle) -> ShuffleMetrics:
         """Note that a shuffle is asked for; return where what is counted of it goes."""
