@@ -118,8 +118,8 @@ def test_why_functions_are_called(sc: SparkContext) -> None:
             "`mergeValue` calls `heappush`, which is not recognised",
         ),
         (
-            pairs.reduceByKey(lambda a, b: a * b),
-            "values are merged by `*`, which has no native form",
+            pairs.reduceByKey(lambda a, b: a.union(b)),
+            "values are merged by `union`, which has no native form",
         ),
         (
             pairs.combineByKey(lambda v: 1j, max, max),
@@ -140,6 +140,17 @@ def test_why_functions_are_called(sc: SparkContext) -> None:
         ((lambda v: 100 + v, lambda c, v: c + v, operator.add), "100 + value, then + value"),
         ((lambda v: v, lambda c, v: c, lambda a, b: b), "value, then kept, merged replaced by"),
         ((lambda v: v[1], lambda c, v: v[1], lambda a, b: b), "last value[1]"),
+        ((lambda v: v * v, lambda c, v: c + v * v, operator.add), "sum of (value * value)"),
+        ((lambda v: v, lambda c, v: c + "," + v, operator.add), "value, then + ',' + value"),
+        ((lambda v: v, lambda c, v: c * v, operator.mul), "value, then replaced by (it * value)"),
+        (
+            (lambda v: v, lambda c, v: c if c is not None else -v, max),
+            "value, then replaced by (- value) if (it is None)",
+        ),
+        (
+            (lambda v: v, lambda c, v: c if v[0] else max(c, abs(v[1]), len(v[2])), max),
+            "value, then replaced by (it if value[0] else max(it, abs(value[1]), len(value[2])))",
+        ),
         (
             (lambda v: (v,), lambda c, v: (min(c[0], v),), lambda a, b: (min(a[0], b[0]),)),
             "(min of",
