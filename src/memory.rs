@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::hint::black_box;
+use std::sync::Mutex;
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -54,6 +55,7 @@ impl Look {
         if ensure_headroom(LOOK_BYTES).is_err() {
             return Some(self.resident);
         }
+        keep_reserve();
         if self.system.is_none() {
             self.system = System::new().ok();
         }
@@ -206,6 +208,30 @@ pub fn ensure_headroom(bytes: usize) -> Result<()> {
     // Without `black_box` the compiler may drop an allocation that nobody uses.
     black_box(try_with_capacity::<u8>(bytes, "the next step")?);
     Ok(())
+}
+
+/// Kept for what cannot ask: see [`prepare_to_raise`].
+static RESERVE: Mutex<Vec<u8>> = Mutex::new(Vec::new());
+
+/// More than an exception and its message take on their way.
+const RESERVE_BYTES: usize = 16 << 10;
+
+/// Puts a little memory aside, where that was not done or it was used since.
+pub fn keep_reserve() {
+    if let Ok(mut reserve) = RESERVE.try_lock() {
+        // Where it is refused now, it is tried again at the next look.
+        let _ = reserve.try_reserve_exact(RESERVE_BYTES);
+    }
+}
+
+/// Sees to it that an exception can be carried where memory is used up: its box would abort the
+/// process.
+pub fn prepare_to_raise() {
+    if ensure_headroom(RESERVE_BYTES / 4).is_err()
+        && let Ok(mut reserve) = RESERVE.try_lock()
+    {
+        *reserve = Vec::new();
+    }
 }
 
 /// A vector with room for `n` elements.

@@ -5,6 +5,7 @@ use pyo3::exceptions::{PyMemoryError, PyOSError, PyRuntimeError, PyStopIteration
 use pyo3::prelude::*;
 
 use crate::error::Error;
+use crate::memory;
 
 create_exception!(
     ferroshuffle,
@@ -27,6 +28,7 @@ pub fn of_iterator(py: Python<'_>, error: PyErr) -> PyErr {
 impl From<PyErr> for Error {
     #[cold]
     fn from(error: PyErr) -> Self {
+        memory::prepare_to_raise();
         Self::Raised(Box::new(error))
     }
 }
@@ -34,6 +36,7 @@ impl From<PyErr> for Error {
 impl From<Error> for PyErr {
     #[cold]
     fn from(error: Error) -> Self {
+        memory::prepare_to_raise();
         let message = error.to_string();
         let errno = error.errno();
         match error {

@@ -21,6 +21,9 @@ use crate::metrics;
 use crate::spill::external_table::{ExternalTable, MergeLimits, Spillable};
 use crate::spill::partition_merge::PartitionMerge;
 
+/// More than a merger takes that has no record yet.
+const MERGER_BYTES: usize = 16 << 10;
+
 /// More than it takes to import what reads functions, and to read them.
 const READING_BYTES: usize = 16 << 20;
 
@@ -265,18 +268,19 @@ impl Merger {
         partitions: usize,
         is_grouping: bool,
         counters: Option<&Bound<'_, Counters>>,
-    ) -> Self {
+    ) -> PyResult<Self> {
+        memory::ensure_headroom(MERGER_BYTES)?;
         let table = Table::new(is_grouping, Counters::of(counters));
         let table = ExternalTable::new(table, localdirs, partitions);
         let policy = SpillPolicy::new(f64::INFINITY);
-        Self {
+        Ok(Self {
             state: GilCell::new(Box::new(State {
                 table,
                 policy,
                 is_drained: false,
                 read: None,
             })),
-        }
+        })
     }
 
     /// Merges (key, value) records.

@@ -50,6 +50,7 @@ fn resident_bytes() -> u64 {
 #[pymodule(gil_used = true)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     ffi::look_at_ints(module.py())?;
+    crate::memory::keep_reserve();
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     module.add(
         "CorruptBlockError",

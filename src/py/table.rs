@@ -108,6 +108,7 @@ impl Table {
                 // In stock, what comes behind a record that fails is not read.
                 Err(_) => {
                     self.rest = None;
+                    self.misfit = None;
                     return merged;
                 }
             }

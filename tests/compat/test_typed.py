@@ -624,6 +624,20 @@ def test_ints_and_floats_that_meet_where_floats_are_short_of_bits(name: str) -> 
         assert_same_items(left.items(), right.items(), ordered=True)
 
 
+def test_what_comes_behind_a_record_that_fails_is_not_merged() -> None:
+    def product(c: Any, v: Any) -> Any:
+        return c * v
+
+    functions = (lambda v: v - 1, product, product)
+    for later in ((3, 4), (3, None), ("b", 2)):
+        records = [(0, 2**40), (1, 5), (0, 2**29), (0, 2**10), (4, "fails"), (0, 3), later]
+        left, right = ours(functions), stock(functions)
+        ends = [outcome(partial(each.mergeValues, records)) for each in (left, right)]
+        assert ends[0] == ends[1]
+        assert ends[0][0] == "raised"
+        assert_same_items(left.items(), right.items(), ordered=True)
+
+
 def test_functions_that_change_are_heard() -> None:
     calls = []
 
