@@ -559,12 +559,6 @@ impl TypedColumn {
 
     fn is_same_of_any(&self, row: usize, other: &Self, other_row: usize) -> bool {
         match (self, other) {
-            (Self::Nullable(_), _) | (_, Self::Nullable(_)) => {
-                match (self.value_at(row), other.value_at(other_row)) {
-                    (Some(value), Some(other)) => value.is_same(row, other, other_row),
-                    (value, other) => value.is_none() && other.is_none(),
-                }
-            }
             (Self::None(_), Self::None(_)) => true,
             (Self::Int(a), Self::Int(b)) => a.get(row) == b.get(other_row),
             #[allow(clippy::float_cmp)] // as Python compares them
@@ -576,7 +570,22 @@ impl TypedColumn {
             (Self::Tuple(a), Self::Tuple(b)) => {
                 a.iter().zip(b).all(|(a, b)| a.is_same(row, b, other_row))
             }
-            _ => false,
+            _ => self.is_same_or_none(row, other, other_row),
+        }
+    }
+
+    /// The same where one may be `None`, apart, so that others do not pay for it.
+    #[inline(never)]
+    fn is_same_or_none(&self, row: usize, other: &Self, other_row: usize) -> bool {
+        if !matches!(
+            (self, other),
+            (Self::Nullable(_), _) | (_, Self::Nullable(_))
+        ) {
+            return false;
+        }
+        match (self.value_at(row), other.value_at(other_row)) {
+            (Some(value), Some(other)) => value.is_same(row, other, other_row),
+            (value, other) => value.is_none() && other.is_none(),
         }
     }
 
@@ -599,7 +608,8 @@ impl TypedColumn {
     }
 
     /// Asks memory for what is in `row`, which is needed soon.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
     pub fn prefetch(&self, row: usize) {
         match self {
             Self::None(_) | Self::Unread(_) | Self::List(_) => {}
@@ -624,8 +634,15 @@ impl TypedColumn {
                     .into_iter()
                     .for_each(|place| memory::prefetch(place));
             }
+            Self::Tuple(_) | Self::Nullable(_) => self.prefetch_within(row),
+        }
+    }
+
+    fn prefetch_within(&self, row: usize) {
+        match self {
             Self::Tuple(fields) => fields.iter().for_each(|field| field.prefetch(row)),
             Self::Nullable(nullable) => nullable.values.prefetch(row),
+            _ => {}
         }
     }
 

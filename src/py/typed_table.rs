@@ -379,56 +379,31 @@ impl TypedTable {
     ) -> Result<Option<Bound<'py, PyAny>>> {
         let record = as_pair(record)?;
         let before = self.batch.len();
-        let has_fit = self.push(pair_of(&record)?);
-        let is_shared =
-            self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
-        match has_fit {
-            Ok(true) if !is_shared => Ok(None),
-            Ok(false) => {
-                self.batch.truncate(before);
-                self.offer_to_other_kinds(record, most_references)
-            }
-            // One that there is no memory for to copy it may fit as it is.
-            Ok(true) | Err(Error::OutOfMemory { .. }) => {
-                self.batch.truncate(before);
-                Ok(Some(record))
-            }
-            Err(error) => {
-                self.batch.truncate(before);
-                Err(error)
-            }
-        }
-    }
-
-    /// Adds a record that does not fit as the batch is, where it does in one that holds `None` in
-    /// more places; or gives it back.
-    #[cold]
-    fn offer_to_other_kinds<'py>(
-        &mut self,
-        record: Bound<'py, PyAny>,
-        most_references: isize,
-    ) -> Result<Option<Bound<'py, PyAny>>> {
-        let before = self.batch.len();
-        let has_fit = self.make_kinds_for(pair_of(&record)?).and_then(|are_new| {
+        loop {
+            let has_fit = self.push(pair_of(&record)?);
             let is_shared =
                 self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
-            Ok(are_new && !is_shared && self.push(pair_of(&record)?)?)
-        });
-        match has_fit {
-            Ok(true) => Ok(None),
-            Ok(false) | Err(Error::OutOfMemory { .. }) => {
-                self.batch.truncate(before);
-                Ok(Some(record))
+            if !is_shared && matches!(has_fit, Ok(true)) {
+                return Ok(None);
             }
-            Err(error) => {
-                self.batch.truncate(before);
-                Err(error)
+            self.batch.truncate(before);
+            // As often as that lets the batch hold more.
+            let may_fit = match has_fit {
+                Ok(false) => self.make_kinds_for(pair_of(&record)?),
+                other => other.map(|_| false),
+            };
+            match may_fit {
+                Ok(true) => {}
+                // One that there is no memory for to copy it may fit as it is.
+                Ok(false) | Err(Error::OutOfMemory { .. }) => return Ok(Some(record)),
+                Err(error) => return Err(error),
             }
         }
     }
 
     /// Lets the batch hold `None` where `pair` needs that, as far as that is exact; `false` where
     /// it changes nothing.
+    #[cold]
     fn make_kinds_for(&mut self, pair: ffi::Pair<'_>) -> Result<bool> {
         let batch = &mut self.batch;
         let keys = typed::kind_with(&batch.keys, pair.key);
@@ -470,30 +445,36 @@ impl TypedTable {
         let has_fit = match &mut batch.values {
             Some(values) if batch.has_lists => typed::push_held_once(values, pair.value)?,
             Some(values) => typed::push(values, pair.value)?,
-            none => {
-                let column = match batch.records {
-                    Records::Values => typed::column_at(pair.value, &self.aggregate.plan().paths()),
-                    Records::Combiners => typed::column_for(pair.value),
-                };
-                match column {
-                    Some(mut values) if self.aggregate.accepts(batch.records, &values) => {
-                        values.try_reserve(BATCH_RECORDS)?;
-                        let has_fit = typed::push_held_once(&mut values, pair.value)?;
-                        *none = Some(values);
-                        batch.look();
-                        has_fit
-                    }
-                    _ => false,
-                }
-            }
+            None => self.push_first(pair.value)?,
         };
         if !has_fit {
             return Ok(false);
         }
-        let hash = typed::hash_of(&batch.keys, pair.key)?;
+        let hash = typed::hash_of(&self.batch.keys, pair.key)?;
         self.map.prefetch(hash);
-        batch.hashes.push(hash);
+        self.batch.hashes.push(hash);
         Ok(true)
+    }
+
+    /// Adds the value of the batch's first record, which tells their kind.
+    #[cold]
+    fn push_first(&mut self, value: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+        let batch = &mut self.batch;
+        let column = match batch.records {
+            Records::Values => typed::column_at(value, &self.aggregate.plan().paths()),
+            Records::Combiners => typed::column_for(value),
+        };
+        let Some(mut values) = column else {
+            return Ok(false);
+        };
+        if !self.aggregate.accepts(batch.records, &values) {
+            return Ok(false);
+        }
+        values.try_reserve(BATCH_RECORDS)?;
+        let has_fit = typed::push_held_once(&mut values, value)?;
+        batch.values = Some(values);
+        batch.look();
+        Ok(has_fit)
     }
 
     /// In words why a record, a tuple of two, does not fit.
