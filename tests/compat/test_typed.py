@@ -525,6 +525,24 @@ def test_a_misfit_at_any_record_of_a_batch(misfit: Any, places: list[int], side:
         assert_same_items(left.items(), right.items(), ordered=True)
 
 
+@pytest.mark.parametrize("misfit", [2**63, None, 1.5, True, "text", (1, 2)], ids=repr)
+@pytest.mark.parametrize("side", ["key", "value"])
+@pytest.mark.parametrize("name", ["last", "group"])
+def test_a_misfit_among_what_mergers_hand_over(name: str, side: str, misfit: Any) -> None:
+    odd = (misfit, 5) if side == "key" else (3, misfit)
+    for at in SOME_PLACES:
+        parts = [[(n, n) for n in range(at)], [odd], [(n, -n) for n in range(530)]]
+        mergers = []
+        for make in (ours, stock):
+            merger = make(ALL[name])
+            for part in parts:
+                source = make(ALL[name])
+                source.mergeValues(part)
+                merger.mergeCombiners(source.items())
+            mergers.append(merger)
+        assert_same_items(mergers[0].items(), mergers[1].items(), ordered=True)
+
+
 @pytest.mark.parametrize("at", [*range(4), 511, 512, 513, 600])
 def test_an_iterator_that_fails_leaves_what_came_before(at: int) -> None:
     def failing() -> Any:

@@ -41,6 +41,12 @@ WORK = {
         "merger.mergeValues((n, n) for n in range(700_000)); "
         "assert sum(1 for _ in merger.items()) == 700_000",
     ),
+    "None after many": (
+        f"merger = shuffle.ExternalMerger(shuffle.Aggregator({COLLECT}), 1 << 30)",
+        "merger.mergeValues((None if n > 600_000 else n, None if n > 500_000 else n) "
+        "for n in range(700_000)); "
+        "assert sum(len(v) for _, v in merger.items()) == 700_000",
+    ),
     "plain sums": (
         "merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(int.__add__), 1 << 30)",
         "merger.mergeValues((n >> 1, 1) for n in range(1_500_000)); "
