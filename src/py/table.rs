@@ -34,8 +34,22 @@ pub struct Table {
     misfit: Option<(Py<PyAny>, Records)>,
     /// Records before that one, which are to be merged as objects.
     rest: Option<Rest>,
+    /// What was read behind a record that its function failed for.
+    behind: Option<Box<Behind>>,
     counters: Arc<Counters>,
 }
+
+/// What was read of an iterator that, had each record been merged before the next one was asked
+/// for, would still be in it. Who goes on with that iterator finds it.
+struct Behind {
+    iterator: Py<PyAny>,
+    rest: Option<Rest>,
+    misfit: Option<(Py<PyAny>, Records)>,
+    /// What reading ended with.
+    error: Option<Error>,
+}
+
+const BEYOND_64_BITS: &str = "an int beyond 64 bits was computed";
 
 impl Table {
     /// An empty table. With `is_grouping`, combiners are lists that are merged by joining them.
@@ -47,6 +61,7 @@ impl Table {
             plan: None,
             misfit: None,
             rest: None,
+            behind: None,
         }
     }
 
@@ -62,7 +77,14 @@ impl Table {
 
     /// Shows every reference to Python's garbage collector.
     pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
-        if let Some((record, _)) = &self.misfit {
+        if let Some(behind) = &self.behind {
+            visit.call(&behind.iterator)?;
+        }
+        let behind = self
+            .behind
+            .as_ref()
+            .and_then(|behind| behind.misfit.as_ref());
+        for (record, _) in self.misfit.iter().chain(behind) {
             visit.call(record)?;
         }
         self.objects.traverse(visit)
@@ -87,7 +109,9 @@ impl Table {
             self.objects.clear();
             return Err(error);
         }
-        self.rest = typed.take_rest();
+        if let Some(rest) = typed.take_rest() {
+            self.rest = Some(rest);
+        }
         self.typed = None;
         self.counters.widened(cause);
         Ok(())
@@ -102,16 +126,11 @@ impl Table {
             };
             let records = rest.records;
             let merged = self.objects.merge_pair(pair_of(&record)?, records);
-            match merged {
-                Ok(()) => rest.advance(),
-                Err(Error::OutOfMemory { .. }) => return merged,
-                // In stock, what comes behind a record that fails is not read.
-                Err(_) => {
-                    self.rest = None;
-                    self.misfit = None;
-                    return merged;
-                }
+            // A record that its function fails for is not merged again.
+            if !matches!(merged, Err(Error::OutOfMemory { .. })) {
+                rest.advance();
             }
+            merged?;
             self.counters.called(records, 1);
         }
         Ok(())
@@ -119,17 +138,63 @@ impl Table {
 
     /// Becomes a table of objects, and merges what could not be merged over columns.
     fn merge_all_but(&mut self, py: Python<'_>, rest: Rest) -> Result<()> {
-        self.widen(py, || "an int beyond 64 bits was computed".to_owned())?;
         self.rest = Some(rest);
+        self.widen(py, || BEYOND_64_BITS.to_owned())?;
         self.merge_rest(py)
     }
 
     /// Merges records that were read, and could not be merged for want of memory.
     pub fn settle(&mut self, py: Python<'_>) -> Result<()> {
+        let settled = self.merge_read(py);
+        if !matches!(settled, Ok(()) | Err(Error::OutOfMemory { .. })) {
+            self.rest = None;
+            self.misfit = None;
+        }
+        settled
+    }
+
+    /// Merges records that were read of `iterator`, and then fails with what reading ended with,
+    /// if it did with an error.
+    fn settle_before(&mut self, iterator: &Bound<'_, PyAny>, error: Option<Error>) -> Result<()> {
+        let Err(first) = self.merge_read(iterator.py()) else {
+            return error.map_or(Ok(()), Err);
+        };
+        let (rest, misfit) = match first {
+            Error::OutOfMemory { .. } => (None, None),
+            _ => (self.rest.take(), self.misfit.take()),
+        };
+        self.behind = Some(Box::new(Behind {
+            iterator: iterator.clone().unbind(),
+            rest,
+            misfit,
+            error,
+        }));
+        Err(first)
+    }
+
+    /// What reading `iterator` ended with, behind a record that its function failed for; the other
+    /// records behind that one are the next to be merged.
+    fn go_on_with(&mut self, iterator: &Bound<'_, PyAny>, kind: Records) -> Option<Error> {
+        let behind = self.behind.take()?;
+        if !behind.iterator.is(iterator) {
+            return None;
+        }
+        if let Some(mut rest) = behind.rest {
+            rest.records = kind;
+            self.rest = Some(rest);
+        }
+        if let Some((record, _)) = behind.misfit {
+            self.misfit = Some((record, kind));
+        }
+        behind.error
+    }
+
+    /// Merges records that were read. Where a function fails for one, those behind it stay.
+    fn merge_read(&mut self, py: Python<'_>) -> Result<()> {
         if let Some(typed) = &mut self.typed {
             typed.merge_counted(&self.counters)?;
-            if typed.is_stopped() {
-                self.widen(py, || "an int beyond 64 bits was computed".to_owned())?;
+            if typed.is_stopped() || self.rest.is_some() {
+                self.widen(py, || BEYOND_64_BITS.to_owned())?;
             }
         }
         self.merge_rest(py)?;
@@ -141,7 +206,6 @@ impl Table {
             };
             self.widen(py, || cause)?;
         }
-        // A record that its function fails for is not merged again.
         let Some((record, kind)) = self.misfit.take() else {
             return Ok(());
         };
@@ -163,7 +227,10 @@ impl Table {
     ) -> Result<Progress> {
         match self.merge_some(iterator, kind, records) {
             Err(Error::OutOfMemory { .. })
-                if (self.typed.is_some() || self.misfit.is_some() || self.rest.is_some())
+                if (self.typed.is_some()
+                    || self.misfit.is_some()
+                    || self.rest.is_some()
+                    || self.behind.is_some())
                     && !self.is_empty() =>
             {
                 Ok(Progress::OutOfMemory)
@@ -179,7 +246,8 @@ impl Table {
         records: usize,
     ) -> Result<Progress> {
         let py = iterator.py();
-        self.settle(py)?;
+        let error = self.go_on_with(iterator, kind);
+        self.settle_before(iterator, error)?;
         if self
             .typed
             .as_ref()
@@ -207,16 +275,17 @@ impl Table {
         let Some(typed) = &mut self.typed else {
             return self.objects.merge(iterator, kind, records, &self.counters);
         };
-        match typed.merge(iterator, kind, records, &self.counters)? {
-            Outcome::Progress(Progress::Exhausted) => {
-                self.settle(py)?;
-                Ok(Progress::Exhausted)
-            }
-            Outcome::Progress(progress) => Ok(progress),
-            Outcome::Misfit(record) => Ok(self.set_aside(&record, kind)),
+        let error = match typed.merge(iterator, kind, records, &self.counters) {
+            Ok(Outcome::Progress(Progress::Exhausted)) => None,
+            Ok(Outcome::Progress(progress)) => return Ok(progress),
+            Ok(Outcome::Misfit(record)) => return Ok(self.set_aside(&record, kind)),
             // As with a misfit, the caller makes room first, where it has to.
-            Outcome::Stopped => Ok(Progress::Checkpoint),
-        }
+            Ok(Outcome::Stopped) => return Ok(Progress::Checkpoint),
+            Err(error @ Error::OutOfMemory { .. }) => return Err(error),
+            Err(error) => Some(error),
+        };
+        self.settle_before(iterator, error)?;
+        Ok(Progress::Exhausted)
     }
 
     /// Keeps a record that did not fit until the next call, before which the caller makes room for
@@ -257,7 +326,9 @@ impl Table {
     /// Bytes that the table grows by, all at once, when so many keys come.
     pub fn growth_for(&self, keys: usize) -> usize {
         match &self.typed {
-            Some(typed) if self.misfit.is_some() || typed.is_stopped() => typed.bytes_of_objects(),
+            Some(typed) if self.misfit.is_some() || self.rest.is_some() || typed.is_stopped() => {
+                typed.bytes_of_objects()
+            }
             Some(typed) => typed.growth_for(keys),
             None => self.objects.growth_for(keys),
         }
@@ -292,6 +363,7 @@ impl Spillable for Table {
             plan: self.plan.clone(),
             misfit: None,
             rest: None,
+            behind: None,
             counters: Arc::clone(&self.counters),
         }
     }

@@ -263,8 +263,9 @@ impl TypedTable {
         of_cells.saturating_add(self.heap_bytes())
     }
 
-    /// Merges up to `records` records of `iterator`. Where memory is refused, no record that was
-    /// read is lost: what is not merged is by the next call.
+    /// Merges up to `records` records of `iterator`. No record that was read is lost: what is not
+    /// merged at the end, or where memory is refused, is to be by
+    /// [`merge_counted`](Self::merge_counted).
     pub fn merge<'py>(
         &mut self,
         iterator: &Bound<'py, PyAny>,
@@ -285,20 +286,8 @@ impl TypedTable {
             let wanted = left.min(BATCH_RECORDS);
             let read = self.read(iterator, wanted);
             left = left.saturating_sub(self.batch.len().max(1));
-            match read {
-                Ok(Some(Outcome::Progress(Progress::Exhausted))) => {
-                    // What is left of the batch is merged by the next call, where it cannot be now.
-                    self.merge_counted(counters)?;
-                    return Ok(Outcome::Progress(Progress::Exhausted));
-                }
-                Ok(Some(stopped)) => return Ok(stopped),
-                Ok(None) => {}
-                Err(error) => {
-                    // As if each record had been merged before the next one was asked for. Where
-                    // memory is short, what was read waits for the next call.
-                    let _ = self.merge_counted(counters);
-                    return Err(error);
-                }
+            if let Some(stopped) = read? {
+                return Ok(stopped);
             }
         }
     }

@@ -845,3 +845,69 @@ def test_a_table_that_would_be_too_large_as_objects_is_spilled_first() -> None:
         assert len(items) == 1_000_001 and items["misfit"] == 1 and items[5] == 2**40 + 6
         """
     )
+
+
+class _Broken:
+    """An iterator that raises where an exception stands among its records, and can go on."""
+
+    def __init__(self, records: list[Any]) -> None:
+        self._records = iter(records)
+
+    def __iter__(self) -> _Broken:
+        return self
+
+    def __next__(self) -> Any:
+        record = next(self._records)
+        if isinstance(record, Exception):
+            raise record
+        return record
+
+
+def _too_large_for_floats(c: float, v: int) -> Any:
+    return c - v * v * v * v * v * v * v * v * v * v * v * v * v * v * v * v * v * v
+
+
+GOING_ON: dict[str, tuple[Functions, list[Any]]] = {
+    # Beyond 64 bits there, which Python's own ints are not, but its floats are.
+    "an int that no float holds": (
+        (lambda v: v * 1.0, _too_large_for_floats, operator.add),
+        [2**62, 2**40],
+    ),
+    "an int beyond 64 bits": ((_same, lambda c, v: c + v * v, operator.add), [2**62, 2**31]),
+    "None in a sum": ((_same, operator.add, operator.add), [None]),
+    "a text in a sum": ((_same, operator.add, operator.add), ["x"]),
+}
+
+
+@pytest.mark.parametrize("name", GOING_ON)
+@pytest.mark.parametrize("with_none", [False, True])
+@settings(max_examples=30)
+@given(data=st.data())
+def test_who_goes_on_after_an_exception_misses_no_record(
+    name: str, with_none: bool, data: st.DataObject
+) -> None:
+    functions, bad = GOING_ON[name]
+    length = data.draw(st.sampled_from([5, 600, 1100]))
+    records: list[Any] = [(n % 3, 1) for n in range(length)]
+    if with_none:
+        # The column holds None then.
+        records[0] = (7, None)
+    breaks = st.sampled_from([*((1, value) for value in bad), (1, 2, 3), None, KeyError("broken")])
+    for at in data.draw(st.lists(st.integers(1, length - 1), max_size=6)):
+        records[at] = data.draw(breaks)
+    left, right = ours(functions), stock(functions)
+    iterators = [_Broken(records), _Broken(records)]
+    for _ in range(len(records)):
+        ends = [
+            outcome(partial(merger.mergeValues, iterator))
+            for merger, iterator in zip((left, right), iterators, strict=True)
+        ]
+        assert ends[0] == ends[1]
+        assert_same_items(left.items(), right.items(), ordered=True)
+        if ends[0] == outcome(lambda: None):
+            break
+        if data.draw(st.integers(0, 3)) == 0:
+            # Another one in between, behind which nothing of the first is left in either.
+            for merger in (left, right):
+                merger.mergeValues(iter([(9, 5)]))
+            break
