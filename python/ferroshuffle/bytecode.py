@@ -72,6 +72,8 @@ _PLACEHOLDER = getattr(functools, "Placeholder", object())
 
 # As they are when nobody has put others in their place yet.
 _BUILTINS = {name: getattr(builtins, name) for name in CALLABLE_BUILTINS}
+_CONTAINERS = (list, set)
+_UNION = set.union
 _DEEPCOPY = copy.deepcopy
 
 _NAMES_OF_3_10 = {
@@ -86,10 +88,20 @@ _NAMES_OF_3_10 = {
 _IMMUTABLE = (int, float, complex, str, bytes, bool, type(None))
 
 
-def read(function: Callable[..., Any], arity: int) -> Reading:
+def read(
+    function: Callable[..., Any],
+    arity: int,
+    beside: Iterable[Callable[..., Any]] = (),
+    is_sent: bool = False,
+) -> Reading:
     """Return what `function` does when it is called with `arity` positional arguments.
 
     Raises `NotRecognized` where it does anything that an expression has no form for.
+
+    Variables of enclosing functions have to stay what they are: no function may set them that may
+    still be called. The functions `beside` are known to be called with this one. With `is_sent`, it
+    is a copy of all these functions, made now, that is called: what their enclosing function sets
+    when it goes on does not matter then.
 
     Examples
     --------
@@ -102,7 +114,8 @@ def read(function: Callable[..., Any], arity: int) -> Reading:
     """
     path = _Path()
     arguments = tuple(Argument(index) for index in range(arity))
-    return _Reader().call(function, arguments, path, lambda value, end: end.reading(value))
+    reader = _Reader((function, *beside), is_sent)
+    return reader.call(function, arguments, path, lambda value, end: end.reading(value))
 
 
 #: What an interpreter puts beside a function that is called without an object.
@@ -130,6 +143,7 @@ class _Object:
 _Cell = Expression | _Attribute | _Object | None
 _Stack = tuple[_Cell, ...]
 _Locals = dict[str, _Cell]
+_Cells = tuple[types.CellType, ...]
 
 
 @dataclass(frozen=True)
@@ -170,7 +184,9 @@ _Then = Callable[[Expression, _Path], Reading]
 class _Reader:
     """Follows functions and those that they call."""
 
-    def __init__(self) -> None:
+    def __init__(self, functions: Iterable[Callable[..., Any]], is_sent: bool) -> None:
+        self.functions = functions
+        self.is_sent = is_sent
         self.steps = 0
         self.depth = 0
 
@@ -217,6 +233,10 @@ class _Reader:
             if len(arguments) < 2 and name in {"max", "min"}:
                 _refuse(f"calls `{name}` with one argument, which is not recognised")
             return _computed(Call(name, arguments), path)
+        if function is _UNION and len(arguments) == 2:
+            return _computed(Method(arguments[0], "union", arguments[1:]), path)
+        if type(function) is type and function in _CONTAINERS and len(arguments) < 2:
+            return _container(function.__name__, arguments, path)
         if type(function) is operator.itemgetter and len(arguments) == 1:
             indices = function.__reduce__()[1]
             if len(indices) == 1 and _is_immutable(indices[0]):
@@ -283,6 +303,21 @@ def _copied(cell: _Cell, path: _Path) -> tuple[Expression, _Path]:
     return whole, path.computing(*built)
 
 
+def _container(
+    kind: str, arguments: tuple[Expression, ...], path: _Path
+) -> tuple[Expression, _Path]:
+    """Return a new list or set of what is in a container that is made for it alone."""
+    if not arguments:
+        return _computed(Build(kind, ()), path)
+    [items] = arguments
+    is_its_own = any(each is items for each in path.computed)
+    is_changed = any(each is items for each in all_parts(*path.changes))
+    if not isinstance(items, Build) or not is_its_own or is_changed:
+        _refuse(f"calls `{kind}` of something that is not recognised")
+    others = tuple(each for each in path.computed if each is not items)
+    return _computed(Build(kind, items.items), replace(path, computed=others))
+
+
 def _built(value: Any, built: list[Expression], seen: set[int]) -> Expression:
     """Return a constant, or what builds an equal object; notes in `built` what is new."""
     if _is_immutable(value):
@@ -339,7 +374,7 @@ def _held(value: Any, what: str) -> _Cell:
     return Constant(value) if _is_immutable(value) else _Object(value, what)
 
 
-def _holders(cells: tuple[types.CellType, ...], at: int) -> int:
+def _holders(cells: _Cells, at: int) -> int:
     """Return how many hold a variable of an enclosing function, and the call that asks."""
     return sys.getrefcount(cells[at])
 
@@ -353,6 +388,62 @@ def _enclosed() -> Callable[[], Any]:
 _HOLDERS_OF_OWN = min(_holders(_enclosed().__closure__ or (), 0), 2)
 
 
+def _is_among(functions: Iterable[Callable[..., Any]], cells: _Cells, at: int, name: str) -> bool:
+    """Return whether only `functions` hold a variable, and none of them sets it."""
+    holders = _holders(cells, at)
+    others = {
+        id(function.__closure__): function.__code__
+        for function in map(_unwrapped, functions)
+        if type(function) is types.FunctionType
+        and function.__closure__ is not cells
+        and any(each is cells[at] for each in function.__closure__ or ())
+    }
+    is_set = any(_rebinds(code, name) for code in others.values())
+    return holders - len(others) <= _HOLDERS_OF_OWN and not is_set
+
+
+def _unwrapped(function: Callable[..., Any]) -> Callable[..., Any]:
+    if type(function) is _core.StopIterationGuard:
+        return function.__wrapped__
+    return function
+
+
+def _is_of_running(code: types.CodeType, name: str, is_sent: bool) -> bool:
+    """Return whether a running function has the variable `name` that `code` within it looks at.
+
+    Nothing that is defined in there sets it. If not `is_sent`, neither does that function itself.
+    Whoever holds a variable is defined in the function that has it.
+    """
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        enclosing = frame.f_code
+        if name in enclosing.co_cellvars and _encloses(enclosing, code, name):
+            within = _within(enclosing, name)
+            return not any(_sets(each, name) for each in within) and (
+                is_sent or not _sets(enclosing, name)
+            )
+        frame = frame.f_back
+    return False
+
+
+def _within(code: types.CodeType, name: str) -> list[types.CodeType]:
+    """Return what is defined in a function and looks at its variable `name`, at any depth."""
+    inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    looking = [each for each in inner if name in each.co_freevars]
+    return [*looking, *(deeper for each in looking for deeper in _within(each, name))]
+
+
+def _encloses(code: types.CodeType, inner: types.CodeType, name: str) -> bool:
+    return any(each is inner for each in _within(code, name))
+
+
+def _sets(code: types.CodeType, name: str) -> bool:
+    return any(
+        step.opname in {"STORE_DEREF", "DELETE_DEREF"} and step.argval == name
+        for step in _instructions(code)
+    )
+
+
 def _instructions(code: types.CodeType) -> list[dis.Instruction]:
     try:
         return list(dis.get_instructions(code))
@@ -362,10 +453,7 @@ def _instructions(code: types.CodeType) -> list[dis.Instruction]:
 
 def _rebinds(code: types.CodeType, name: str) -> bool:
     """Return whether a function, or one within it, sets a variable of an enclosing one."""
-    for step in _instructions(code):
-        if step.opname in {"STORE_DEREF", "DELETE_DEREF"} and step.argval == name:
-            return True
-    return any(_rebinds(each, name) for each in code.co_consts if isinstance(each, types.CodeType))
+    return any(_sets(each, name) for each in (code, *_within(code, name)))
 
 
 class _Frame:
@@ -524,7 +612,11 @@ class _Frame:
         """Return the variable `name` of the enclosing function."""
         at = self.function.__code__.co_freevars.index(name)
         cells = self.function.__closure__ or ()
-        if _holders(cells, at) > _HOLDERS_OF_OWN or _rebinds(self.function.__code__, name):
+        code = self.function.__code__
+        is_settled = _is_among(self.reader.functions, cells, at, name) or _is_of_running(
+            code, name, self.reader.is_sent
+        )
+        if not is_settled or _rebinds(code, name):
             _refuse(
                 f"uses the variable `{name}`, which another function or a running one may change"
             )

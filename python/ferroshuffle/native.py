@@ -4,13 +4,14 @@ The engine knows numbers, texts and tuples of these. What it is told here is a t
 
 - a combiner is ``("state", create, first, merge_value, merge_combiners)`` or ``("fields", [...])``;
 - an operand is ``("value", path)``, a path of tuple indices into the value,
-  ``("constant", object)``, ``("list", [operands])``, a new list of those, or
-  ``("computed", expression)``, in which there are no fields;
+  ``("constant", object)``, ``("list", [operands])`` or ``("set", [operands])``, a new one of
+  those, or ``("computed", expression)``, in which there are no fields;
 - a step is ``("keep",)``, ``("take", operand)``, ``("add", operand)``, ``("add all", [operands])``,
   one after the other, and ``("add in front", operand)`` for ``+``, ``("extend", operand)`` for
-  making a list longer, or
-  ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the field, and
-  its general forms ``("choose by", expression, keeps, value)`` and ``("compute", expression)``;
+  making a list longer, ``("insert", operand)`` for adding to a set what is in another, or in a
+  list, or ``("choose", path, comparison, operand, keeps, value)``, where `path` leads into the
+  field, and its general forms ``("choose by", expression, keeps, value)`` and
+  ``("compute", expression)``, of which ``|`` of the field and a value may be of sets;
 - an expression is ``("field", path)``, ``("value", path)``, ``("constant", object)``,
   ``("apply", function, expression)``, ``("operate", operator, expression, expression)``,
   ``("extreme", is_max, [expressions])`` or ``("if", test, then, other)``.
@@ -51,26 +52,39 @@ from ferroshuffle.recognize import NotRecognized, recognize
 _COMPARISONS = frozenset({"<", "<=", ">", ">="})
 _OPERATORS = frozenset({"+", "-", "*", "&", "|", "^", "==", "!="}) | _COMPARISONS
 
+# Methods that put something into a list or set: as which step, and the container that the argument
+# is the only item of, if it is not one itself.
+_OF_LISTS = {
+    "append": ("extend", "list"),
+    "extend": ("extend", None),
+    "add": ("insert", "set"),
+    "update": ("insert", None),
+    "union": ("insert", None),
+}
+
 Path = list[int]
 Size = tuple[Path, int]
 Plan = tuple[Any, list[Size], list[Size], bool]
 
 
-def plan(aggregator: Any) -> Plan | None:
+def plan(aggregator: Any, is_sent: bool = False) -> Plan | None:
     """Return the plan of an `Aggregator`, or None where its functions are to be called.
 
     With the combiner come the places in a value, and in a combiner that is merged into another,
     where there has to be a tuple of so many items, or the plan does not hold; and whether it holds
-    where there are lists in either.
+    where there are lists in either. With `is_sent`, it is for a copy of the aggregator that is made
+    now, to be called elsewhere.
     """
     try:
-        return _lowered(aggregator)
+        return _lowered(aggregator, is_sent)
     except (NotRecognized, _NoNativeForm):
         return None
 
 
-def describe(aggregator: Any) -> tuple[str | None, str | None]:
+def describe(aggregator: Any, is_sent: bool = False) -> tuple[str | None, str | None]:
     """Return in words what an `Aggregator` is recognised as, or else why its functions are called.
+
+    `is_sent` as for `plan`.
 
     Examples
     --------
@@ -82,7 +96,7 @@ def describe(aggregator: Any) -> tuple[str | None, str | None]:
     (None, '`mergeValue` calls `print`, which is not recognised')
     """
     try:
-        plan = _lowered(aggregator)
+        plan = _lowered(aggregator, is_sent)
     except NotRecognized as refused:
         return None, str(refused)
     except _NoNativeForm as refused:
@@ -120,9 +134,13 @@ def _well_known(state: tuple[Any, ...], other: Any) -> str | None:
         is_sum = starts_with_value or (starts_empty and _is_int(create, 0))
         words = "count" if _is_int(rest[0], 1) else f"sum of {_operand(rest[0])}"
         return words if is_sum else None
-    if (kind, merge_combiners) == ("extend", ("extend", other)) and rest[0][0] == "list":
-        is_list = starts_with_value or (starts_empty and create == ("list", []))
-        return f"list of {', '.join(map(_operand, rest[0][1]))}" if is_list else None
+    united: tuple[Any, ...] = ("compute", ("operate", "|", ("field", []), other))
+    is_joined = merge_combiners == (kind, other) or (kind, merge_combiners) == ("insert", united)
+    if is_joined and kind in {"extend", "insert"}:
+        new, items = rest[0]
+        is_new = starts_with_value or (starts_empty and create == (new, []))
+        is_usual = is_new and new == {"extend": "list", "insert": "set"}[kind]
+        return f"{new} of {', '.join(map(_operand, items))}" if is_usual else None
     if kind == "choose" and first == ("keep",):
         _, comparison, _, keeps, _ = rest
         choices: tuple[Any, ...] = tuple(
@@ -158,6 +176,7 @@ def _step(step: Any) -> str:
         "add": "+",
         "add in front": "added in front:",
         "extend": "made longer by",
+        "insert": "with what is in",
     }
     return f"{words[kind]} {_operand(rest[0])}"
 
@@ -166,8 +185,9 @@ def _operand(operand: tuple[str, Any]) -> str:
     kind, what = operand
     if kind == "value":
         return "value" + "".join(f"[{at}]" for at in what)
-    if kind == "list":
-        return f"[{', '.join(map(_operand, what))}]"
+    if kind in {"list", "set"}:
+        items = ", ".join(map(_operand, what))
+        return f"[{items}]" if kind == "list" else f"{{{items}}}" if what else "set()"
     if kind == "computed":
         return _expression(what)
     return reprlib.repr(what)
@@ -198,11 +218,14 @@ class _NoNativeForm(Exception):
     """The aggregate is one, but not of those that the engine computes."""
 
 
-def _lowered(aggregator: Any) -> Plan:
+def _lowered(aggregator: Any, is_sent: bool) -> Plan:
     names = ("createCombiner", "mergeValue", "mergeCombiners")
     functions = (getattr(aggregator, name) for name in names)
     # Our aggregators hold their functions within a guard.
-    aggregate = recognize(*(getattr(each, "__wrapped__", each) for each in functions))
+    create, merge_value, merge_combiners = (
+        getattr(each, "__wrapped__", each) for each in functions
+    )
+    aggregate = recognize(create, merge_value, merge_combiners, is_sent)
     of_values, of_combiners = _Lowering(), _Lowering()
     combiner = _combiner(aggregate.combiner, of_values, of_combiners)
     holds_for_lists = not (
@@ -219,10 +242,14 @@ def _combiner(whole: State | Fields, of_values: _Lowering, of_combiners: _Loweri
             of_values.sizes.append((_path(VALUE, value, of_values.sizes), len(whole.fields)))
         return "fields", [_combiner(each, of_values, of_combiners) for each in whole.fields]
     create, first = whole.create, whole.first
-    if isinstance(create, Operation) and create.operator == "+" and isinstance(first, Keep):
+    if isinstance(create, Operation) and create.operator in {"+", "|"} and isinstance(first, Keep):
         zero, *rest = create.operands
-        if isinstance(zero, Constant) and len(rest) == 1:
-            create, first = zero, Fold("+", rest[0])
+        is_plus = create.operator == "+"
+        starts = _is_new(zero, "list" if is_plus else "set")
+        starts = starts or (is_plus and isinstance(zero, Constant))
+        if starts and len(rest) == 1:
+            first = Fold(create.operator, rest[0])
+            create = zero
     return (
         "state",
         of_values.operand(create),
@@ -241,8 +268,8 @@ class _Lowering:
     def operand(self, expression: Expression) -> tuple[str, Any]:
         if isinstance(expression, Constant):
             return "constant", expression.value
-        if isinstance(expression, Build) and expression.kind == "list":
-            return "list", [self.operand(item) for item in expression.items]
+        if isinstance(expression, Build) and expression.kind in {"list", "set"}:
+            return expression.kind, [self.operand(item) for item in expression.items]
         if isinstance(expression, (Argument, Item)):
             return "value", _path(VALUE, expression, self.sizes)
         return "computed", self.expression(expression)
@@ -317,13 +344,20 @@ class _Lowering:
     def _fold(self, step: Fold) -> tuple[Any, ...]:
         if step.operator == "+":
             return "add in front" if step.is_swapped else "add", self.operand(step.value)
+        if step.operator == "|" and _is_new(step.value, "set"):
+            return "insert", self.operand(step.value)
         if step.operator in _OPERATORS:
             operands = (step.value, COMBINER) if step.is_swapped else (COMBINER, step.value)
             return "compute", self.expression(Operation(step.operator, operands))
-        if step.is_swapped or step.operator not in {"append", "extend"}:
+        if step.is_swapped or step.operator not in _OF_LISTS:
             raise _NoNativeForm(f"values are merged by `{step.operator}`")
+        kind, new = _OF_LISTS[step.operator]
         operand = self.operand(step.value)
-        return "extend", ("list", [operand]) if step.operator == "append" else operand
+        return kind, operand if new is None else (new, [operand])
+
+
+def _is_new(part: Expression, kind: str) -> bool:
+    return isinstance(part, Build) and part.kind == kind
 
 
 def _added(result: Expression) -> list[Expression] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from ferroshuffle.aggregate import (
@@ -56,10 +57,12 @@ def recognize(
     create_combiner: Callable[[Any], Any],
     merge_value: Callable[[Any, Any], Any],
     merge_combiners: Callable[[Any, Any], Any],
+    is_sent: bool = False,
 ) -> Aggregate:
     """Return the aggregate that the functions of an `Aggregator` make together.
 
     Raises `NotRecognized` where there is none; it says which function is the cause, and why.
+    With `is_sent`, it is that of a copy of them that is made now, to be called elsewhere.
 
     Examples
     --------
@@ -72,11 +75,18 @@ def recognize(
     ferroshuffle.bytecode.NotRecognized: `mergeCombiners` calls `print`, which is not recognised
     """
     try:
-        create = _read("createCombiner", create_combiner, (VALUE,))
+        functions = create_combiner, merge_value, merge_combiners
+
+        def known(name: str, function: Callable[..., Any], *arguments: Argument) -> Reading:
+            return _read(
+                name, partial(read, function, len(arguments), functions, is_sent), arguments
+            )
+
+        create = known("createCombiner", create_combiner, VALUE)
         part = _Part(
             create,
-            _read("mergeValue", merge_value, (COMBINER, VALUE)),
-            _read("mergeCombiners", merge_combiners, (COMBINER, VALUE)),
+            known("mergeValue", merge_value, COMBINER, VALUE),
+            known("mergeCombiners", merge_combiners, COMBINER, VALUE),
             frozenset(_reused(create)),
         )
         combiner = _split(part)
@@ -91,9 +101,9 @@ def recognize(
         raise NotRecognized("the functions are nested too deep to be read") from None
 
 
-def _read(name: str, function: Callable[..., Any], arguments: Sequence[Argument]) -> Reading:
+def _read(name: str, read: Callable[[], Reading], arguments: Sequence[Argument]) -> Reading:
     try:
-        reading = read(function, len(arguments))
+        reading = read()
     except NotRecognized as refused:
         raise NotRecognized(f"`{name}` {refused}") from None
     if sum(map(_size, reading.roots)) > MOST_PARTS:

@@ -166,7 +166,9 @@ class Aggregator(Generic[C, V]):
 
     def __getstate__(self) -> dict[str, Any]:
         """Send along what the functions compute: reading them once will do for all workers."""
-        return {**self.__dict__, "_read": (_functions(self), _plan(self))}
+        # That of a shuffle is called where it was sent to, and nowhere else.
+        plan = _plan(self, is_sent=self.metrics is not None)
+        return {**self.__dict__, "_read": (_functions(self), plan)}
 
 
 def _counters(aggregator: Any) -> _core.Counters | None:
@@ -178,13 +180,13 @@ def _functions(aggregator: Any) -> list[Callable[..., Any]]:
     return [aggregator.createCombiner, aggregator.mergeValue, aggregator.mergeCombiners]
 
 
-def _plan(aggregator: Any) -> Any:
+def _plan(aggregator: Any, is_sent: bool = False) -> Any:
     """Return what the functions compute, for the engine, or None where they are to be called."""
     if _records_before_typed is None or not is_enabled():
         return None
     from ferroshuffle.native import plan
 
-    return plan(aggregator)
+    return plan(aggregator, is_sent)
 
 
 def _was_read(aggregator: Any) -> Any:

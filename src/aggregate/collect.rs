@@ -1,9 +1,11 @@
-//! Lists of values as one column: what is appended is noted with the row of its list, and put in
-//! order when the lists are read.
+//! Lists or sets of values as one column: what is appended is noted with the row of its list, and put
+//! in order when the lists are read.
 
 use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 
+use super::distinct::{Distinct, Members};
+use crate::column::Column;
 use crate::column::typed::{Lists, TypedColumn};
 use crate::error::{Error, Result};
 use crate::memory::{self, try_grow, try_with_capacity};
@@ -15,24 +17,63 @@ const WHAT: &str = "a table of lists";
 pub struct Collected {
     /// Items of each list.
     counts: Vec<u32>,
-    /// The list that each item belongs to.
-    rows: Vec<u32>,
-    items: TypedColumn,
+    store: Store,
     /// The items of each list. Made when one is first read; there is none while items are added.
     order: OnceCell<Layout>,
     /// How often that was done.
     sorts: Cell<usize>,
 }
 
+/// What is put into the lists.
+enum Store {
+    /// Every item.
+    Every(Members),
+    /// Each item that is not there yet.
+    New(Distinct),
+}
+
+impl Store {
+    fn members(&self) -> &Members {
+        match self {
+            Self::Every(members) => members,
+            Self::New(distinct) => distinct.members(),
+        }
+    }
+
+    fn members_mut(&mut self) -> &mut Members {
+        match self {
+            Self::Every(members) => members,
+            Self::New(distinct) => distinct.members_mut(),
+        }
+    }
+}
+
 impl Collected {
     /// No list, of items of the kind of `items`.
-    pub fn of(items: &TypedColumn) -> Self {
+    pub fn lists(items: &TypedColumn) -> Self {
+        Self::with(Store::Every(Members::of(items)))
+    }
+
+    /// The same of sets: lists with each item once, where it came first.
+    pub fn sets(items: &TypedColumn) -> Self {
+        Self::with(Store::New(Distinct::of(items)))
+    }
+
+    fn with(store: Store) -> Self {
         Self {
             counts: Vec::new(),
-            rows: Vec::new(),
-            items: items.fresh(),
+            store,
             order: OnceCell::new(),
             sorts: Cell::new(0),
+        }
+    }
+
+    /// No list, of items of the same kind.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        match &self.store {
+            Store::Every(members) => Self::lists(&members.items),
+            Store::New(distinct) => Self::sets(&distinct.members().items),
         }
     }
 
@@ -48,46 +89,48 @@ impl Collected {
 
     /// All items, as they came.
     pub fn items(&self) -> &TypedColumn {
-        &self.items
+        &self.store.members().items
     }
 
     /// Makes the items of that kind, which holds them.
     pub fn turn_into(&mut self, items: &TypedColumn) -> Result<()> {
-        self.items.turn_into(items)
+        self.store.members_mut().items.turn_into(items)
     }
 
     /// Makes room for so many more lists and items.
     pub fn try_reserve(&mut self, lists: usize, items: usize) -> Result<()> {
         // Items are numbered in 32 bits.
-        if self.rows.len().saturating_add(items) > u32::MAX as usize {
+        if self.items().len().saturating_add(items) > u32::MAX as usize {
             return Err(Error::OutOfMemory {
                 wanted: items.saturating_mul(size_of::<u32>()),
                 what: WHAT,
             });
         }
         try_grow(&mut self.counts, lists, WHAT)?;
-        try_grow(&mut self.rows, items, WHAT)?;
-        self.items.try_reserve(items)
+        match &mut self.store {
+            Store::Every(members) => members.try_reserve(items),
+            Store::New(distinct) => distinct.try_reserve(items),
+        }
     }
 
     /// Makes room for so many bytes of texts, where items are such.
     pub fn try_reserve_bytes(&mut self, bytes: usize) -> Result<()> {
-        self.items.try_reserve_bytes(bytes)
+        self.store.members_mut().items.try_reserve_bytes(bytes)
     }
 
     /// The items of each of those lists, which are texts, as one text.
     pub fn joined(&self, rows: &[u32]) -> Result<TypedColumn> {
-        let mut joined = self.items.fresh();
+        let mut joined = self.items().fresh();
         joined.try_reserve(rows.len())?;
         for &row in rows {
-            joined.push_joined(&self.items, self.list(row as usize)?)?;
+            joined.push_joined(self.items(), self.list(row as usize)?)?;
         }
         Ok(joined)
     }
 
     /// Makes room for the texts in `values`.
     pub fn try_reserve_within(&mut self, values: &TypedColumn) -> Result<()> {
-        self.items.try_reserve_within(values)
+        self.store.members_mut().items.try_reserve_within(values)
     }
 
     /// Adds an empty list.
@@ -102,36 +145,46 @@ impl Collected {
     pub fn extend(&mut self, row: u32, from: &TypedColumn, from_rows: Range<usize>) -> Result<()> {
         self.order.take();
         for from_row in from_rows {
-            try_grow(&mut self.rows, 1, WHAT)?;
-            self.items.push_from(from, from_row)?;
-            self.rows.push(row);
+            let is_added = match &mut self.store {
+                Store::Every(members) => members.push(row, from, from_row).map(|()| true),
+                Store::New(distinct) => distinct.add(row, from, from_row),
+            };
             if let Some(count) = self.counts.get_mut(row as usize) {
-                *count += 1;
+                *count += u32::from(is_added?);
             }
         }
         Ok(())
     }
 
-    /// Appends the first rows of `from`, one to each list in `rows`; a list that there is not yet is the next.
+    /// Appends the first rows of `from`, one to each list in `rows`; a list that there is not yet is
+    /// the next.
     pub fn append_each(&mut self, rows: &[u32], from: &TypedColumn) -> Result<()> {
         self.order.take();
-        try_grow(&mut self.rows, rows.len(), WHAT)?;
         try_grow(&mut self.counts, rows.len(), WHAT)?;
-        self.items.append(from, 0..rows.len())?;
-        self.rows.extend_from_slice(rows);
-        for &row in rows {
-            match self.counts.get_mut(row as usize) {
-                Some(count) => *count += 1,
-                None => self.counts.push(1),
+        let counts = &mut self.counts;
+        let mut count = |row: u32, is_added| match counts.get_mut(row as usize) {
+            Some(count) => *count += u32::from(is_added),
+            None => counts.push(1),
+        };
+        match &mut self.store {
+            Store::Every(members) => {
+                try_grow(&mut members.rows, rows.len(), WHAT)?;
+                members.items.append(from, 0..rows.len())?;
+                members.rows.extend_from_slice(rows);
+                for &row in rows {
+                    count(row, true);
+                }
             }
+            Store::New(distinct) => distinct.add_each(rows, from, count)?,
         }
         Ok(())
     }
 
     fn order(&self) -> Result<&Layout> {
         if self.order.get().is_none() {
-            let list_of = |item: usize| self.rows.get(item).map_or(0, |&row| row as usize);
-            let made = Layout::by(self.rows.len(), self.counts.len(), list_of)?;
+            let rows = self.store.members().rows.as_slice();
+            let list_of = |item: usize| rows.get(item).map_or(0, |&row| row as usize);
+            let made = Layout::by(rows.len(), self.counts.len(), list_of)?;
             let _ = self.order.set(made);
             self.sorts.set(self.sorts.get() + 1);
         }
@@ -165,7 +218,7 @@ impl Collected {
             items.extend_from_slice(self.list(row as usize)?);
             ends.push(items.len());
         }
-        let items = Box::new(self.items.gather(&items)?);
+        let items = Box::new(self.items().gather(&items)?);
         Ok(Lists { ends, items })
     }
 
@@ -179,17 +232,22 @@ impl Collected {
 
     /// Bytes allocated.
     pub fn heap_bytes(&self) -> usize {
-        (self.counts.capacity() + self.rows.capacity()) * size_of::<u32>()
-            + self.order.get().map_or(0, Layout::heap_bytes)
-            + self.items.heap_bytes()
+        let of_items = match &self.store {
+            Store::Every(members) => members.heap_bytes(),
+            Store::New(distinct) => distinct.heap_bytes(),
+        };
+        let of_order = self.order.get().map_or(0, Layout::heap_bytes);
+        self.counts.capacity() * size_of::<u32>() + of_order + of_items
     }
 
     /// Forgets all lists and keeps their memory.
     pub fn reset(&mut self) {
         self.order.take();
         self.counts.clear();
-        self.rows.clear();
-        self.items.truncate(0);
+        match &mut self.store {
+            Store::Every(members) => members.reset(),
+            Store::New(distinct) => distinct.reset(),
+        }
     }
 }
 
@@ -214,7 +272,7 @@ mod tests {
 
     #[test]
     fn items_stay_in_the_order_in_which_they_came() {
-        let mut lists = Collected::of(&ints(&[]));
+        let mut lists = Collected::lists(&ints(&[]));
         lists
             .append_each(&[0, 1, 0, 2, 1], &ints(&[10, 11, 12, 13, 14]))
             .unwrap();
@@ -235,8 +293,25 @@ mod tests {
     }
 
     #[test]
+    fn an_item_is_in_a_set_once_where_it_came_first() {
+        let mut sets = Collected::sets(&ints(&[]));
+        sets.append_each(&[0, 1, 0, 0, 1], &ints(&[5, 5, 7, 5, 6]))
+            .unwrap();
+        assert_eq!((list(&sets, 0), list(&sets, 1)), (vec![5, 7], vec![5, 6]));
+        sets.push_list().unwrap();
+        sets.extend(1, &ints(&[6, 4, 5, 4]), 0..4).unwrap();
+        assert_eq!((list(&sets, 1), sets.count(1)), (vec![5, 6, 4], 3));
+        assert!(list(&sets, 2).is_empty());
+        let fresh = sets.fresh();
+        assert!(fresh.is_empty() && fresh.items().is_empty());
+        sets.reset();
+        sets.append_each(&[0, 0], &ints(&[5, 5])).unwrap();
+        assert_eq!(list(&sets, 0), [5]);
+    }
+
+    #[test]
     fn more_items_than_are_numbered_are_refused() {
-        let mut lists = Collected::of(&TypedColumn::None(0));
+        let mut lists = Collected::lists(&TypedColumn::None(0));
         let refused = lists.try_reserve(0, u32::MAX as usize + 1);
         assert!(matches!(refused, Err(Error::OutOfMemory { .. })));
     }

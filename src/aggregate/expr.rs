@@ -104,6 +104,7 @@ impl Kind {
             TypedColumn::Unread(_)
             | TypedColumn::Tuple(_)
             | TypedColumn::List(_)
+            | TypedColumn::Set(_)
             | TypedColumn::Nullable(_) => None,
         }
     }
@@ -332,6 +333,7 @@ fn scalar(column: &TypedColumn, row: usize) -> Option<Scalar<'_>> {
         TypedColumn::Unread(_)
         | TypedColumn::Tuple(_)
         | TypedColumn::List(_)
+        | TypedColumn::Set(_)
         | TypedColumn::Nullable(_) => None,
     }
 }

@@ -8,6 +8,7 @@ use crate::error::Result;
 #[cfg(feature = "python")]
 pub mod callback;
 pub mod collect;
+pub mod distinct;
 pub mod expr;
 pub mod native;
 pub mod plan;

@@ -41,6 +41,8 @@ enum StateColumn {
     },
     /// Lists.
     Lists(Collected),
+    /// Sets.
+    Sets(Collected),
     /// Texts, each the items of a list put together.
     Joined(Collected),
 }
@@ -51,6 +53,8 @@ pub enum Cell<'a> {
     Of(&'a TypedColumn, i64),
     /// A list: those rows of a column.
     List(&'a TypedColumn, &'a [u32]),
+    /// A set of such.
+    Set(&'a TypedColumn, &'a [u32]),
     /// A text: those rows of a column, put together.
     Text(&'a TypedColumn, &'a [u32]),
 }
@@ -171,23 +175,26 @@ impl NativeAggregate {
         let mut parts = Vec::new();
         add_parts(&self.plan.shape, records, &mut Vec::new(), &mut parts);
         let mut stopping = Vec::new();
+        let mut others = Vec::new();
         for (part, state) in parts.iter().zip(&mut self.states) {
-            if part.may_stop() {
-                stopping.push((part, Undo::new(state, merged)?, state));
+            match (state, part.may_stop()) {
+                (StateColumn::Cells { column, carries }, true) => {
+                    let undo = Undo::new(column, merged)?;
+                    stopping.push((part, undo, Cells { column, carries }));
+                }
+                (state, _) => others.push((part, state)),
             }
         }
-        for (part, undo, state) in &mut stopping {
+        for (part, undo, cells) in &mut stopping {
             let rows = rows.get(..merged).unwrap_or_default();
-            merged = state.merge_until_stopped(part, rows, operands, undo)?;
+            merged = cells.merge_until_stopped(part, rows, operands, undo)?;
         }
-        for (_, undo, state) in stopping {
-            undo.back_to(merged, state);
+        for (_, undo, cells) in stopping {
+            undo.back_to(merged, cells.column);
         }
         let rows = rows.get(..merged).unwrap_or_default();
-        for (part, state) in parts.iter().zip(&mut self.states) {
-            if !part.may_stop() {
-                state.merge(part, rows, operands)?;
-            }
+        for (part, state) in others {
+            state.merge(part, rows, operands)?;
         }
         Ok(merged)
     }
@@ -237,57 +244,51 @@ impl NativeAggregate {
         let Shape::State(state) = &self.plan.shape else {
             return Ok(false);
         };
-        let (Step::Add(Source::Value(path)) | Step::Extend(Source::Value(path))) =
-            &state.merge_combiner
-        else {
+        let added = state.merge_combiner.added();
+        let is_joined = matches!(added.first().map(|added| &**added),
+            Some(Source::Value(path)) if path.is_empty());
+        let Some((first, collected)) = self.states.first().zip(self.collected().next()) else {
             return Ok(false);
         };
-        match self.states.first() {
-            Some(StateColumn::Lists(lists)) if path.is_empty() => {
-                for slice in lists.list(row as usize)?.chunks(most) {
-                    let items = Box::new(lists.items().gather(slice)?);
-                    let ends = vec![items.len()];
-                    see(&TypedColumn::List(Lists { ends, items }))?;
-                }
-                Ok(true)
-            }
-            Some(StateColumn::Joined(texts)) if path.is_empty() => {
-                for slice in texts.list(row as usize)?.chunks(most) {
-                    let mut piece = texts.items().fresh();
-                    piece.push_joined(texts.items(), slice)?;
-                    see(&piece)?;
-                }
-                Ok(true)
-            }
-            _ => Ok(false),
+        if added.len() != 1 || !is_joined {
+            return Ok(false);
         }
+        for slice in collected.list(row as usize)?.chunks(most) {
+            let mut items = collected.items().fresh();
+            let piece = if let StateColumn::Joined(_) = first {
+                items.push_joined(collected.items(), slice)?;
+                items
+            } else {
+                items = collected.items().gather(slice)?;
+                let lists = Lists {
+                    ends: vec![items.len()],
+                    items: Box::new(items),
+                };
+                first.wrapped(lists)
+            };
+            see(&piece)?;
+        }
+        Ok(true)
     }
 
-    /// Items of all lists, and pieces of all texts that are put together.
+    /// The lists and sets, and the texts that are put together.
+    fn collected(&self) -> impl Iterator<Item = &Collected> {
+        self.states.iter().filter_map(StateColumn::collected)
+    }
+
+    /// Items of all lists and sets, and pieces of all texts that are put together.
     pub fn all_items(&self) -> usize {
-        let of_state = |state: &StateColumn| match state {
-            StateColumn::Cells { .. } => 0,
-            StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.items().len(),
-        };
-        self.states.iter().map(of_state).sum()
+        self.collected().map(|lists| lists.items().len()).sum()
     }
 
     /// How often lists were put in order.
     pub fn sorts(&self) -> usize {
-        let of_state = |state: &StateColumn| match state {
-            StateColumn::Cells { .. } => 0,
-            StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.sorts(),
-        };
-        self.states.iter().map(of_state).max().unwrap_or(0)
+        self.collected().map(Collected::sorts).max().unwrap_or(0)
     }
 
-    /// Items of all lists in `row`.
+    /// The same in `row`.
     pub fn items(&self, row: usize) -> usize {
-        let of_state = |state: &StateColumn| match state {
-            StateColumn::Cells { .. } => 0,
-            StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.count(row),
-        };
-        self.states.iter().map(of_state).sum()
+        self.collected().map(|lists| lists.count(row)).sum()
     }
 
     /// By what combiners are made.
@@ -309,6 +310,7 @@ impl NativeAggregate {
                 Some(Cell::Of(column, carry.copied().unwrap_or(0)))
             }
             Some(StateColumn::Lists(lists)) => Some(Cell::List(lists.items(), lists.list(row)?)),
+            Some(StateColumn::Sets(sets)) => Some(Cell::Set(sets.items(), sets.list(row)?)),
             Some(StateColumn::Joined(texts)) => Some(Cell::Text(texts.items(), texts.list(row)?)),
         })
     }
@@ -319,7 +321,9 @@ impl NativeAggregate {
         for state in &self.states {
             match state {
                 StateColumn::Cells { column, .. } => column.prefetch(row),
-                StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.prefetch(row),
+                StateColumn::Lists(all) | StateColumn::Sets(all) | StateColumn::Joined(all) => {
+                    all.prefetch(row);
+                }
             }
         }
     }
@@ -337,7 +341,9 @@ impl NativeAggregate {
                     column.truncate(0);
                     carries.clear();
                 }
-                StateColumn::Lists(lists) | StateColumn::Joined(lists) => lists.reset(),
+                StateColumn::Lists(all) | StateColumn::Sets(all) | StateColumn::Joined(all) => {
+                    all.reset();
+                }
             }
         }
     }
@@ -403,22 +409,16 @@ struct Undo {
 }
 
 impl Undo {
-    /// For so many records.
-    fn new(state: &StateColumn, records: usize) -> Result<Self> {
-        let mut saved = match state {
-            StateColumn::Cells { column, .. } => column.fresh(),
-            StateColumn::Lists(_) | StateColumn::Joined(_) => TypedColumn::None(0),
-        };
+    /// For so many records that are merged into `states`.
+    fn new(states: &TypedColumn, records: usize) -> Result<Self> {
+        let mut saved = states.fresh();
         saved.try_reserve(records)?;
         let rows = try_with_capacity(records, "what takes a batch back")?;
         Ok(Self { rows, saved })
     }
 
     /// Takes back all but the first `records`.
-    fn back_to(mut self, records: usize, state: &mut StateColumn) {
-        let StateColumn::Cells { column, .. } = state else {
-            return;
-        };
+    fn back_to(mut self, records: usize, column: &mut TypedColumn) {
         while self.rows.len() > records {
             match self.rows.pop() {
                 Some(Some(row)) => {
@@ -436,8 +436,9 @@ impl StateColumn {
     /// For states of that kind, which `plan` makes.
     fn like(kind: &TypedColumn, plan: &State) -> Self {
         match kind {
-            TypedColumn::List(lists) => Self::Lists(Collected::of(&lists.items)),
-            column if plan.joins(column) => Self::Joined(Collected::of(column)),
+            TypedColumn::List(lists) => Self::Lists(Collected::lists(&lists.items)),
+            TypedColumn::Set(sets) => Self::Sets(Collected::sets(&sets.items)),
+            column if plan.joins(column) => Self::Joined(Collected::lists(column)),
             column => Self::Cells {
                 column: column.fresh(),
                 carries: HashMap::new(),
@@ -451,8 +452,24 @@ impl StateColumn {
                 column: column.fresh(),
                 carries: HashMap::new(),
             },
-            Self::Lists(lists) => Self::Lists(Collected::of(lists.items())),
-            Self::Joined(texts) => Self::Joined(Collected::of(texts.items())),
+            Self::Lists(lists) => Self::Lists(lists.fresh()),
+            Self::Sets(sets) => Self::Sets(sets.fresh()),
+            Self::Joined(texts) => Self::Joined(texts.fresh()),
+        }
+    }
+
+    fn collected(&self) -> Option<&Collected> {
+        match self {
+            Self::Cells { .. } => None,
+            Self::Lists(all) | Self::Sets(all) | Self::Joined(all) => Some(all),
+        }
+    }
+
+    /// Lists of it as a column: of lists, or of sets.
+    fn wrapped(&self, lists: Lists) -> TypedColumn {
+        match self {
+            Self::Sets(_) => TypedColumn::Set(lists),
+            _ => TypedColumn::List(lists),
         }
     }
 
@@ -461,6 +478,7 @@ impl StateColumn {
     fn takes(&self, kind: &TypedColumn, step: &Step) -> bool {
         match self {
             Self::Lists(_) => matches!(kind, TypedColumn::List(_)),
+            Self::Sets(_) => matches!(kind, TypedColumn::Set(_)),
             Self::Joined(texts) => texts.items().is_of_kind(kind),
             Self::Cells { column, carries } => {
                 let keeps_carries = matches!(step, Step::Keep) || step.is_sum();
@@ -471,8 +489,9 @@ impl StateColumn {
 
     fn turn_into(&mut self, kind: &TypedColumn) -> Result<()> {
         match (self, kind) {
-            (Self::Lists(lists), TypedColumn::List(kind)) => lists.turn_into(&kind.items),
-            (Self::Lists(_) | Self::Joined(_), _) => Ok(()),
+            (Self::Lists(lists), TypedColumn::List(kind))
+            | (Self::Sets(lists), TypedColumn::Set(kind)) => lists.turn_into(&kind.items),
+            (Self::Lists(_) | Self::Sets(_) | Self::Joined(_), _) => Ok(()),
             (Self::Cells { column, .. }, kind) => column.turn_into(kind),
         }
     }
@@ -496,7 +515,7 @@ impl StateColumn {
                 column.try_reserve(rows)?;
                 column.try_reserve_within(values)
             }
-            Self::Lists(lists) => {
+            Self::Lists(lists) | Self::Sets(lists) => {
                 let added = rows.saturating_mul(most_added);
                 lists.try_reserve(rows, added.saturating_add(values.most_items()))?;
                 lists.try_reserve_within(values)
@@ -523,7 +542,7 @@ impl StateColumn {
                 }
                 column.gather(rows).map(Some)
             }
-            Self::Lists(lists) => Ok(Some(TypedColumn::List(lists.gather(rows)?))),
+            Self::Lists(lists) | Self::Sets(lists) => Ok(Some(self.wrapped(lists.gather(rows)?))),
             Self::Joined(texts) => texts.joined(rows).map(Some),
         }
     }
@@ -533,7 +552,7 @@ impl StateColumn {
             Self::Cells { column, carries } => {
                 column.heap_bytes() + carries.capacity() * size_of::<(usize, i64)>()
             }
-            Self::Lists(lists) | Self::Joined(lists) => lists.heap_bytes(),
+            Self::Lists(all) | Self::Sets(all) | Self::Joined(all) => all.heap_bytes(),
         }
     }
 
@@ -543,118 +562,60 @@ impl StateColumn {
                 let mut cells = Cells { column, carries };
                 cells.merge(part, rows, operands)
             }
-            Self::Lists(lists) => collect(lists, part, rows, operands),
-            Self::Joined(texts) => join(texts, part, rows, operands),
-        }
-    }
-
-    /// The same with a step that may stop: returns how many records were merged.
-    fn merge_until_stopped(
-        &mut self,
-        part: &Part<'_>,
-        rows: &[u32],
-        operands: Operands<'_>,
-        undo: &mut Undo,
-    ) -> Result<usize> {
-        match self {
-            Self::Cells { column, carries } => {
-                let mut cells = Cells { column, carries };
-                cells.merge_until_stopped(part, rows, operands, undo)
+            Self::Lists(all) | Self::Sets(all) | Self::Joined(all) => {
+                collect(all, part, rows, operands)
             }
-            // No list is computed, and no text.
-            Self::Lists(_) | Self::Joined(_) => Ok(0),
         }
     }
 }
 
-/// Merges lists, as [`StateColumn::merge`] says.
+/// Merges lists, sets or texts, as [`StateColumn::merge`] says.
 fn collect(
     lists: &mut Collected,
     part: &Part<'_>,
     rows: &[u32],
     operands: Operands<'_>,
 ) -> Result<()> {
-    let Part {
-        create,
-        first,
-        step,
-    } = part;
+    let (first, later) = (part.first.added(), part.step.added());
     // One item a record, whether the list is new or not, as where groups are made.
-    if let (
-        Source::List(created),
-        Step::Keep,
-        Step::Add(Source::List(added)) | Step::Extend(Source::List(added)),
-    ) = (&**create, first, step)
-        && let ([Source::Value(created)], [Source::Value(added)]) =
-            (created.as_slice(), added.as_slice())
-        && created == added
-        && let Some(column) = operands.values.at(added)
+    if let (Step::Keep, [added]) = (part.first, later.as_slice())
+        && let Some(item) = only_item(added)
+        && only_item(&part.create) == Some(item)
+        && let Some(column) = operands
+            .values
+            .at(item)
+            .filter(|column| !column.has_lists())
     {
         return lists.append_each(rows, column);
     }
     for (at, &row) in rows.iter().enumerate() {
-        let step = if (row as usize) < lists.len() {
-            step
+        let added = if (row as usize) < lists.len() {
+            &later
         } else {
             lists.push_list()?;
-            extend(lists, row, create, at, operands)?;
-            first
+            extend(lists, row, &part.create, at, operands)?;
+            &first
         };
-        match step {
-            Step::Add(added) | Step::Extend(added) => extend(lists, row, added, at, operands)?,
-            Step::AddAll(all) => {
-                for added in all {
-                    extend(lists, row, added, at, operands)?;
-                }
-            }
-            _ => {}
+        for added in added {
+            extend(lists, row, added, at, operands)?;
         }
     }
     Ok(())
 }
 
-/// Merges texts, as [`StateColumn::merge`] says.
-fn join(
-    texts: &mut Collected,
-    part: &Part<'_>,
-    rows: &[u32],
-    operands: Operands<'_>,
-) -> Result<()> {
-    // One piece a record, whether the text is new or not.
-    if let (Source::Value(created), Step::Keep, Step::Add(Source::Value(added))) =
-        (&*part.create, part.first, part.step)
-        && created == added
-        && let Some(column) = operands.values.at(added)
-    {
-        return texts.append_each(rows, column);
+/// Where in a value the only item of a new list or set is, or the text or list that is no new one.
+fn only_item(source: &Source) -> Option<&[usize]> {
+    match source.new_items() {
+        Some([Source::Value(path)]) => Some(path),
+        Some(_) => None,
+        None => match source {
+            Source::Value(path) => Some(path),
+            _ => None,
+        },
     }
-    let append = |texts: &mut Collected, row, source: &Source, at| {
-        let piece = source.row(at);
-        let column = source.column(operands);
-        column.map_or(Ok(()), |column| texts.extend(row, column, piece..piece + 1))
-    };
-    for (at, &row) in rows.iter().enumerate() {
-        let step = if (row as usize) < texts.len() {
-            part.step
-        } else {
-            texts.push_list()?;
-            append(texts, row, &part.create, at)?;
-            part.first
-        };
-        match step {
-            Step::Add(added) => append(texts, row, added, at)?,
-            Step::AddAll(all) => {
-                for added in all {
-                    append(texts, row, added, at)?;
-                }
-            }
-            _ => {}
-        }
-    }
-    Ok(())
 }
 
-/// Makes the list in `row` longer by the operand of record `at`.
+/// Puts the operand of record `at` into the list in `row`: what is in it, if that is a list or set.
 fn extend(
     lists: &mut Collected,
     row: u32,
@@ -662,17 +623,21 @@ fn extend(
     at: usize,
     operands: Operands<'_>,
 ) -> Result<()> {
-    if let Source::List(items) = operand {
-        for item in items {
-            if let Some(column) = item.column(operands) {
-                let from = item.row(at);
-                lists.extend(row, column, from..from + 1)?;
-            }
-        }
-    } else if let Some(TypedColumn::List(from)) = operand.column(operands) {
-        lists.extend(row, &from.items, from.range(operand.row(at)))?;
+    if let Some(items) = operand.new_items() {
+        return items.iter().try_for_each(|item| {
+            let from = item.row(at);
+            let column = item.column(operands);
+            column.map_or(Ok(()), |column| lists.extend(row, column, from..from + 1))
+        });
     }
-    Ok(())
+    let from = operand.row(at);
+    match operand.column(operands) {
+        Some(TypedColumn::List(lists_of) | TypedColumn::Set(lists_of)) => {
+            lists.extend(row, &lists_of.items, lists_of.range(from))
+        }
+        Some(column) => lists.extend(row, column, from..from + 1),
+        None => Ok(()),
+    }
 }
 
 /// What [`StateColumn::Cells`] has, while records are merged.
@@ -794,7 +759,7 @@ impl Cells<'_> {
             value: (operands.values, at),
         };
         let value = match step {
-            Step::Keep | Step::Extend(_) => return true,
+            Step::Keep | Step::Extend(_) | Step::Insert(_) => return true,
             Step::Compute(result) => {
                 let result = result.number(record());
                 return result.is_some_and(|result| result.put(self.column, row));

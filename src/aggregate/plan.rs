@@ -1,7 +1,9 @@
 //! Plans: what a native aggregate is made of, and what kinds of values it holds for.
 
+use std::borrow::Cow;
+
 use super::Records;
-use super::expr::{Expr, Kind};
+use super::expr::{Expr, Kind, Operator};
 use crate::column::typed::{Lists, TypedColumn};
 
 /// Where a step takes its operand from.
@@ -11,8 +13,10 @@ pub enum Source {
     Value(Vec<usize>),
     /// The same each time: a column of one row.
     Constant(TypedColumn),
-    /// A new list of these, which are no lists of that sort.
+    /// A new list of these, which are no new ones themselves.
     List(Vec<Source>),
+    /// A new set of such.
+    Set(Vec<Source>),
     /// The result of that one of the plan's expressions.
     Computed(usize),
 }
@@ -53,6 +57,8 @@ pub enum Step {
     AddAll(Vec<Source>),
     /// It is a list, which is made longer by the operand.
     Extend(Source),
+    /// It is a set, to which what is in the operand is added.
+    Insert(Source),
     /// The operand is added in front: a number only, where that is the same.
     AddInFront(Source),
     /// It stays if `field[at] comparison operand` is as `keeps` says, and becomes `value` if not.
@@ -160,7 +166,8 @@ impl Shape {
                         Step::Take(source)
                         | Step::Add(source)
                         | Step::AddInFront(source)
-                        | Step::Extend(source) => source.paths(paths),
+                        | Step::Extend(source)
+                        | Step::Insert(source) => source.paths(paths),
                         Step::AddAll(sources) => {
                             for source in sources {
                                 source.paths(paths);
@@ -182,26 +189,13 @@ impl Shape {
         match self {
             Self::Fields(fields) => fields.iter().map(Self::most_added).max().unwrap_or(0),
             Self::State(state) => {
-                let of_step = |step: &Step| match step {
-                    Step::Add(Source::List(items)) | Step::Extend(Source::List(items)) => {
-                        items.len()
-                    }
-                    Step::AddAll(sources) => {
-                        let of_source = |source: &Source| match source {
-                            Source::List(items) => items.len(),
-                            _ => 1,
-                        };
-                        sources.iter().map(of_source).sum()
-                    }
-                    Step::Add(_) => 1,
-                    _ => 0,
-                };
-                let created = match &state.create {
-                    Source::List(items) => items.len(),
-                    _ => 1,
+                let of_source = |source: &Source| source.new_items().map_or(1, <[_]>::len);
+                let of_step = |step: &Step| -> usize {
+                    let added = step.added();
+                    added.iter().map(|source| of_source(source)).sum()
                 };
                 let later = of_step(&state.merge_value).max(of_step(&state.merge_combiner));
-                later.max(created + of_step(&state.first))
+                later.max(of_source(&state.create) + of_step(&state.first))
             }
         }
     }
@@ -210,24 +204,29 @@ impl Shape {
 impl State {
     /// An empty column of what values of the kind of `values` are created as.
     pub(super) fn kind(&self, values: Operands<'_>) -> Option<TypedColumn> {
-        let Source::List(items) = &self.create else {
+        let Some(items) = self.create.new_items() else {
             return self.create.column(values).map(TypedColumn::fresh);
         };
-        // An empty list is of what is put into it first.
-        let item = match (items.first(), &self.first) {
-            (Some(item), _) => item.column(values)?,
-            (None, Step::Add(Source::List(added)) | Step::Extend(Source::List(added))) => {
-                added.first()?.column(values)?
-            }
-            (None, Step::Add(added) | Step::Extend(added)) => match added.column(values)? {
-                TypedColumn::List(lists) => &lists.items,
-                _ => return None,
+        // An empty one is of what is put into it first.
+        let item = match (items.first(), self.first.added().first()) {
+            (Some(item), _) => item.column(values)?.fresh(),
+            (None, Some(added)) => match added.new_items() {
+                Some(items) => items.first()?.column(values)?.fresh(),
+                None => match added.column(values)? {
+                    TypedColumn::List(lists) | TypedColumn::Set(lists) => lists.items.fresh(),
+                    _ => return None,
+                },
             },
-            _ => return None,
+            (None, None) => return None,
         };
         let mut items = items.iter().map(|item| item.column(values));
-        let item = items.try_fold(item.fresh(), |kind, column| kind.joined(column?))?;
-        Some(TypedColumn::List(Lists::of(&item)))
+        let item = items.try_fold(item, |kind, column| kind.joined(column?))?;
+        match &self.create {
+            Source::Set(_) => item
+                .is_for_sets()
+                .then(|| TypedColumn::Set(Lists::of(&item))),
+            _ => Some(TypedColumn::List(Lists::of(&item))),
+        }
     }
 
     /// Whether what becomes of the state is what Python does, where it is of that `kind`, for any
@@ -251,10 +250,9 @@ impl State {
             Source::Constant(constant) => constant.long_bytes(),
             _ => 0,
         };
-        let of_step = |step: &Step| match step {
-            Step::Add(source) => of_source(source),
-            Step::AddAll(sources) => sources.iter().map(of_source).sum(),
-            _ => 0,
+        let of_step = |step: &Step| -> usize {
+            let added = step.added();
+            added.iter().map(|source| of_source(source)).sum()
         };
         let later = of_step(&self.merge_value).max(of_step(&self.merge_combiner));
         later.max(of_source(&self.create) + of_step(&self.first))
@@ -280,7 +278,15 @@ impl Source {
         match self {
             Self::Value(path) => paths.push(path),
             Self::Constant(_) | Self::Computed(_) => {}
-            Self::List(items) => items.iter().for_each(|item| item.paths(paths)),
+            Self::List(items) | Self::Set(items) => items.iter().for_each(|item| item.paths(paths)),
+        }
+    }
+
+    /// What is in it, where it is a new list or set.
+    pub(super) fn new_items(&self) -> Option<&[Self]> {
+        match self {
+            Self::List(items) | Self::Set(items) => Some(items),
+            Self::Value(_) | Self::Constant(_) | Self::Computed(_) => None,
         }
     }
 
@@ -291,7 +297,7 @@ impl Source {
             Self::Value(path) => operands.values.at(path),
             Self::Computed(number) => operands.computed.get(*number),
             Self::Constant(column) => Some(column),
-            Self::List(_) => None,
+            Self::List(_) | Self::Set(_) => None,
         }
     }
 
@@ -300,7 +306,7 @@ impl Source {
     pub(super) fn stride(&self) -> usize {
         match self {
             Self::Value(_) | Self::Computed(_) => 1,
-            Self::Constant(_) | Self::List(_) => 0,
+            Self::Constant(_) | Self::List(_) | Self::Set(_) => 0,
         }
     }
 
@@ -346,6 +352,22 @@ impl Step {
                 matches!(state, TypedColumn::List(_))
                     && Self::Add(operand.clone()).is_exact(state, values)
             }
+            Self::Insert(operand) => {
+                let TypedColumn::Set(sets) = state else {
+                    return false;
+                };
+                let is_item =
+                    |column: &TypedColumn| sets.items.is_for_sets() && sets.items.holds(column);
+                match operand.new_items() {
+                    Some(items) => {
+                        let mut items = items.iter().map(|item| item.column(values));
+                        items.all(|column| column.is_some_and(is_item))
+                    }
+                    None => matches!(operand.column(values),
+                        Some(TypedColumn::List(added) | TypedColumn::Set(added))
+                        if is_item(&added.items)),
+                }
+            }
             Self::Choose {
                 at, operand, value, ..
             } => {
@@ -364,12 +386,47 @@ impl Step {
             Self::ChooseBy { test, value, .. } => {
                 test.kind(Some(state), values.values).is_some() && is_held(value)
             }
+            Self::Compute(_) if matches!(state, TypedColumn::Set(_)) => {
+                let united = self.united();
+                let united = united.as_ref().and_then(|united| united.column(values));
+                united.is_some_and(|united| state.holds(united))
+            }
             Self::Compute(result) => {
                 let kind = result.kind(Some(state), values.values);
                 let column = kind.and_then(Kind::column);
                 column.is_some_and(|column| column.is_of_kind(state))
             }
         }
+    }
+
+    /// What it puts into a list, a set or a text that is there, one after the other.
+    pub(super) fn added(&self) -> Vec<Cow<'_, Source>> {
+        match self {
+            Self::Add(source) | Self::Extend(source) | Self::Insert(source) => {
+                vec![Cow::Borrowed(source)]
+            }
+            Self::AddAll(sources) => sources.iter().map(Cow::Borrowed).collect(),
+            Self::Compute(_) => self.united().map(Cow::Owned).into_iter().collect(),
+            Self::Keep
+            | Self::Take(_)
+            | Self::AddInFront(_)
+            | Self::Choose { .. }
+            | Self::ChooseBy { .. } => Vec::new(),
+        }
+    }
+
+    /// The other set, where `|` of it and another is computed. Of two sets of our kinds it does not
+    /// matter which comes first.
+    fn united(&self) -> Option<Source> {
+        let Self::Compute(Expr::Operate(Operator::Or, left, right)) = self else {
+            return None;
+        };
+        let ((Expr::Field(field), Expr::Value(path)) | (Expr::Value(path), Expr::Field(field))) =
+            (&**left, &**right)
+        else {
+            return None;
+        };
+        field.is_empty().then(|| Source::Value(path.clone()))
     }
 
     /// Whether it adds to what is there.
@@ -387,6 +444,7 @@ impl Step {
             | Self::AddAll(_)
             | Self::AddInFront(_)
             | Self::Extend(_)
+            | Self::Insert(_)
             | Self::Choose { .. } => false,
         }
     }
@@ -433,8 +491,8 @@ pub(super) fn created(shape: &Shape, values: Operands<'_>, kinds: &mut Vec<Typed
                 // A first sum may go beyond 64 bits, where nothing but sums knows what to do.
                 let is_sum = state.first.is_sum();
                 let may_carry = is_sum && matches!(kind, TypedColumn::Int(_));
-                let replaces = !matches!(state.merge_value, Step::Keep | Step::Extend(_))
-                    && !state.merge_value.is_sum();
+                let replaces =
+                    !matches!(state.merge_value, Step::Keep) && !state.merge_value.is_sum();
                 kinds.push(kind);
                 !(may_carry && replaces)
             }

@@ -59,13 +59,17 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
                 _ => ColumnKind::Str,
             }
         }
-        TypedColumn::List(lists) => {
+        TypedColumn::List(lists) | TypedColumn::Set(lists) => {
             let lengths = lists.ends.len().saturating_mul(size_of::<u32>());
             try_grow(&mut bytes, lengths, WHAT)?;
             for row in 0..lists.ends.len() {
                 bytes.extend_from_slice(&count(lists.range(row).len())?);
             }
-            columns.push((ColumnKind::List, bytes));
+            let kind = match column {
+                TypedColumn::Set(_) => ColumnKind::Set,
+                _ => ColumnKind::List,
+            };
+            columns.push((kind, bytes));
             return encode(&lists.items, columns);
         }
         TypedColumn::Nullable(nullable) => {
@@ -141,7 +145,15 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
             return Err(self.corrupt("tuples are nested too deep"));
         }
         if kind == ColumnKind::List {
-            return self.lists(bytes, depth);
+            let lists = self.lists(bytes, depth)?;
+            return Ok(lists.map(TypedColumn::List));
+        }
+        if kind == ColumnKind::Set {
+            let sets = self.lists(bytes, depth)?;
+            if sets.as_ref().is_some_and(|sets| !sets.items.is_for_sets()) {
+                return Err(self.corrupt("there is something in a set that is not put there"));
+            }
+            return Ok(sets.map(TypedColumn::Set));
         }
         if kind == ColumnKind::Nullable {
             return self.nullable(bytes, depth);
@@ -162,7 +174,7 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         Ok(Some(TypedColumn::Tuple(fields)))
     }
 
-    fn lists(&mut self, lengths: &[u8], depth: usize) -> Result<Option<TypedColumn>> {
+    fn lists(&mut self, lengths: &[u8], depth: usize) -> Result<Option<Lists>> {
         let Some(items) = self.column(depth - 1)? else {
             return Ok(None);
         };
@@ -173,7 +185,7 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
             return Err(self.corrupt("the lengths of lists do not sum up to their items"));
         }
         let items = Box::new(items);
-        Ok(Some(TypedColumn::List(Lists { ends, items })))
+        Ok(Some(Lists { ends, items }))
     }
 
     fn nullable(&mut self, bytes: &[u8], depth: usize) -> Result<Option<TypedColumn>> {
@@ -191,7 +203,8 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
             | TypedColumn::Str(_)
             | TypedColumn::Bytes(_)
             | TypedColumn::Tuple(_)
-            | TypedColumn::List(_) => {}
+            | TypedColumn::List(_)
+            | TypedColumn::Set(_) => {}
         }
         if !has_rows(&values, valid.len()) {
             return Err(self.corrupt("there are not as many values as are told of"));
@@ -277,9 +290,11 @@ pub fn flat(
             Ok(rows) => TypedColumn::None(u32::from_le_bytes(rows) as usize),
             Err(_) => return Err(corrupt(place, "a column is cut")),
         },
-        ColumnKind::Object | ColumnKind::List | ColumnKind::Tuple | ColumnKind::Nullable => {
-            return Ok(None);
-        }
+        ColumnKind::Object
+        | ColumnKind::List
+        | ColumnKind::Set
+        | ColumnKind::Tuple
+        | ColumnKind::Nullable => return Ok(None),
     }))
 }
 
@@ -351,6 +366,18 @@ pub(crate) mod tests {
         leaf.prop_recursive(3, 12, 4, |inner| {
             prop_oneof![
                 proptest::collection::vec(inner.clone(), 1..4).prop_map(TypedColumn::Tuple),
+                inner.clone().prop_map(|items| {
+                    let of_sets = items.is_for_sets();
+                    let lists = Lists {
+                        ends: vec![0, 1, 3],
+                        items: Box::new(items),
+                    };
+                    if of_sets {
+                        TypedColumn::Set(lists)
+                    } else {
+                        TypedColumn::List(lists)
+                    }
+                }),
                 inner.clone().prop_map(|items| TypedColumn::List(Lists {
                     ends: vec![0, 1, 3],
                     items: Box::new(items),
@@ -394,7 +421,7 @@ pub(crate) mod tests {
 
         #[test]
         fn any_bytes_are_a_column_or_an_error(
-            kinds in proptest::collection::vec(0_u8..10, 0..6),
+            kinds in proptest::collection::vec(0_u8..11, 0..6),
             bytes in proptest::collection::vec(any::<u8>(), 0..40),
             rows in 0_usize..6,
         ) {
@@ -408,6 +435,7 @@ pub(crate) mod tests {
                 6 => ColumnKind::Bool,
                 7 => ColumnKind::Bytes,
                 8 => ColumnKind::Nullable,
+                9 => ColumnKind::Set,
                 _ => ColumnKind::None,
             };
             let columns: Columns = kinds.into_iter().map(|tag| (kind(tag), bytes.clone())).collect();
@@ -449,6 +477,20 @@ pub(crate) mod tests {
         }
         let objects = (ColumnKind::Object, vec![]);
         assert!(decode(&vec![bits(3, &[0]), objects], 3).unwrap().is_none());
+    }
+
+    #[test]
+    fn sets_have_items_with_a_hash_of_which_none_is_a_float() {
+        let of = |kind, items: u8| {
+            let lengths = (kind, u32::from(items).to_le_bytes().to_vec());
+            let floats = (ColumnKind::Float64, vec![0; usize::from(items) * 8]);
+            vec![lengths, floats]
+        };
+        assert!(decode(&of(ColumnKind::List, 2), 1).unwrap().is_some());
+        assert!(decode(&of(ColumnKind::Set, 2), 1).is_err());
+        let mut sets_of_lists = of(ColumnKind::List, 2);
+        sets_of_lists.insert(0, (ColumnKind::Set, 1_u32.to_le_bytes().to_vec()));
+        assert!(decode(&sets_of_lists, 1).is_err());
     }
 
     #[test]

@@ -69,7 +69,8 @@ impl TypedColumn {
             | Self::Str(_)
             | Self::Bytes(_)
             | Self::Tuple(_)
-            | Self::List(_) => Some(self),
+            | Self::List(_)
+            | Self::Set(_) => Some(self),
         }
     }
 
@@ -96,6 +97,10 @@ impl TypedColumn {
                 let items = a.items.joined(&b.items)?;
                 Some(Self::List(Lists::of(&items)))
             }
+            (Self::Set(a), Self::Set(b)) => {
+                let items = a.items.joined(&b.items)?;
+                Some(Self::Set(Lists::of(&items)))
+            }
             (a, b) => a.is_of_kind(b).then(|| a.fresh()),
         }
     }
@@ -109,7 +114,9 @@ impl TypedColumn {
             (Self::Tuple(a), Self::Tuple(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.holds(b))
             }
-            (Self::List(a), Self::List(b)) => a.items.holds(&b.items),
+            (Self::List(a), Self::List(b)) | (Self::Set(a), Self::Set(b)) => {
+                a.items.holds(&b.items)
+            }
             (a, b) => a.is_of_kind(b),
         }
     }
@@ -138,7 +145,9 @@ impl TypedColumn {
                 let mut fields = fields.iter_mut().zip(kinds);
                 fields.try_for_each(|(field, kind)| field.turn_into(kind))
             }
-            (Self::List(lists), Self::List(kind)) => lists.items.turn_into(&kind.items),
+            (Self::List(lists), Self::List(kind)) | (Self::Set(lists), Self::Set(kind)) => {
+                lists.items.turn_into(&kind.items)
+            }
             _ => Ok(()),
         }
     }

@@ -1,5 +1,5 @@
-//! Columns of values of one kind without Python: numbers, text, tuples and lists of these, and
-//! `None` among them.
+//! Columns of values of one kind without Python: numbers, text, tuples, lists and sets of these,
+//! and `None` among them.
 
 use std::ops::Range;
 
@@ -33,11 +33,13 @@ pub enum TypedColumn {
     Tuple(Vec<TypedColumn>),
     /// Exactly `list`.
     List(Lists),
+    /// Exactly `set`, with no float in it: the items of each, which differ.
+    Set(Lists),
     /// Any of these but the first two, with `None` among them.
     Nullable(Nullable),
 }
 
-/// Lists of values of one kind, one after the other.
+/// Lists or sets of values of one kind, one after the other.
 #[derive(Clone, Debug)]
 pub struct Lists {
     /// Where each list ends in `items`; it starts where the one before ends.
@@ -181,6 +183,7 @@ impl TypedColumn {
             Self::Bytes(_) => Self::Bytes(Texts::default()),
             Self::Tuple(fields) => Self::Tuple(fields.iter().map(Self::fresh).collect()),
             Self::List(lists) => Self::List(Lists::of(&lists.items)),
+            Self::Set(sets) => Self::Set(Lists::of(&sets.items)),
             Self::Nullable(nullable) => Self::Nullable(Nullable::of(&nullable.values)),
         }
     }
@@ -198,20 +201,34 @@ impl TypedColumn {
             (Self::Tuple(a), Self::Tuple(b)) => {
                 a.len() == b.len() && a.iter().zip(b).all(|(a, b)| a.is_of_kind(b))
             }
-            (Self::List(a), Self::List(b)) => a.items.is_of_kind(&b.items),
+            (Self::List(a), Self::List(b)) | (Self::Set(a), Self::Set(b)) => {
+                a.items.is_of_kind(&b.items)
+            }
             (Self::Nullable(a), Self::Nullable(b)) => a.values.is_of_kind(&b.values),
             _ => false,
         }
     }
 
-    /// Whether there are lists in it, at any depth.
+    /// Whether there are lists or sets in it, at any depth.
     pub fn has_lists(&self) -> bool {
-        match self {
-            Self::List(_) => true,
-            Self::Tuple(fields) => fields.iter().any(Self::has_lists),
-            Self::Nullable(nullable) => nullable.values.has_lists(),
-            _ => false,
-        }
+        self.has(&|kind| matches!(kind, Self::List(_) | Self::Set(_)))
+    }
+
+    /// Whether there is something at any depth that `is_that`.
+    fn has(&self, is_that: &dyn Fn(&Self) -> bool) -> bool {
+        is_that(self)
+            || match self {
+                Self::Tuple(fields) => fields.iter().any(|field| field.has(is_that)),
+                Self::Nullable(nullable) => nullable.values.has(is_that),
+                Self::List(lists) | Self::Set(lists) => lists.items.has(is_that),
+                _ => false,
+            }
+    }
+
+    /// Whether these may be the items of a set: they have a hash, and of those that are equal
+    /// nothing tells one from another.
+    pub fn is_for_sets(&self) -> bool {
+        !self.has(&|kind| matches!(kind, Self::List(_) | Self::Set(_) | Self::Float(_)))
     }
 
     /// Number of rows.
@@ -224,7 +241,7 @@ impl TypedColumn {
             Self::Bool(rows) => rows.len(),
             Self::Str(texts) | Self::Bytes(texts) => texts.len(),
             Self::Tuple(fields) => fields.first().map_or(0, Self::len),
-            Self::List(lists) => lists.ends.len(),
+            Self::List(lists) | Self::Set(lists) => lists.ends.len(),
             Self::Nullable(nullable) => nullable.valid.len(),
         }
     }
@@ -251,7 +268,7 @@ impl TypedColumn {
             Self::Bool(bools) => bools.truncate(rows),
             Self::Str(texts) | Self::Bytes(texts) => texts.truncate(rows),
             Self::Tuple(fields) => fields.iter_mut().for_each(|field| field.truncate(rows)),
-            Self::List(lists) => lists.truncate(rows),
+            Self::List(lists) | Self::Set(lists) => lists.truncate(rows),
             Self::Nullable(nullable) => {
                 nullable.valid.truncate(rows);
                 nullable.values.truncate(rows);
@@ -268,7 +285,7 @@ impl TypedColumn {
             Self::Float(floats) => try_grow(floats, more, WHAT),
             Self::Bool(bools) => try_grow(bools, more, WHAT),
             Self::Str(texts) | Self::Bytes(texts) => try_grow(&mut texts.ends, more, WHAT),
-            Self::List(lists) => try_grow(&mut lists.ends, more, WHAT),
+            Self::List(lists) | Self::Set(lists) => try_grow(&mut lists.ends, more, WHAT),
             Self::Nullable(nullable) => {
                 nullable.valid.try_reserve(more)?;
                 nullable.values.try_reserve(more)
@@ -288,7 +305,7 @@ impl TypedColumn {
             Self::Tuple(fields) => fields
                 .iter_mut()
                 .try_for_each(|field| field.try_reserve_within(from)),
-            Self::List(lists) => {
+            Self::List(lists) | Self::Set(lists) => {
                 lists.items.try_reserve(from.most_items())?;
                 lists.items.try_reserve_within(from)
             }
@@ -326,37 +343,34 @@ impl TypedColumn {
         match self {
             Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::text_bytes).sum(),
-            Self::List(lists) => lists.items.text_bytes(),
+            Self::List(lists) | Self::Set(lists) => lists.items.text_bytes(),
             Self::Nullable(nullable) => nullable.values.text_bytes(),
             _ => 0,
         }
     }
 
-    /// Whether there are texts or lists in it, at any depth.
+    /// Whether there are texts, lists or sets in it, at any depth.
     pub fn is_long(&self) -> bool {
-        match self {
-            Self::Str(_) | Self::Bytes(_) | Self::List(_) => true,
-            Self::Tuple(fields) => fields.iter().any(Self::is_long),
-            Self::Nullable(nullable) => nullable.values.is_long(),
-            _ => false,
-        }
+        self.has_lists() || self.has(&|kind| matches!(kind, Self::Str(_) | Self::Bytes(_)))
     }
 
-    /// Bytes of what rows are long by: texts, and items of lists.
+    /// Bytes of what rows are long by: texts, and items of lists and sets.
     pub fn long_bytes(&self) -> usize {
         match self {
             Self::Str(texts) | Self::Bytes(texts) => texts.bytes.len(),
             Self::Tuple(fields) => fields.iter().map(Self::long_bytes).sum(),
-            Self::List(lists) => lists.items.len() * size_of::<u64>() + lists.items.long_bytes(),
+            Self::List(lists) | Self::Set(lists) => {
+                lists.items.len() * size_of::<u64>() + lists.items.long_bytes()
+            }
             Self::Nullable(nullable) => nullable.values.long_bytes(),
             _ => 0,
         }
     }
 
-    /// As many items as may be put into one list, of all rows.
+    /// As many items as may be put into one list or set, of all rows.
     pub fn most_items(&self) -> usize {
         match self {
-            Self::List(lists) => lists.items.most_items(),
+            Self::List(lists) | Self::Set(lists) => lists.items.most_items(),
             Self::Tuple(fields) => fields.iter().map(Self::most_items).max().unwrap_or(0),
             Self::Nullable(nullable) => nullable.values.most_items(),
             column => column.len(),
@@ -384,7 +398,7 @@ impl TypedColumn {
             (Self::Str(texts), Self::Str(from)) | (Self::Bytes(texts), Self::Bytes(from)) => {
                 texts.push(from.get(row))?;
             }
-            (Self::List(lists), Self::List(from)) => {
+            (Self::List(lists), Self::List(from)) | (Self::Set(lists), Self::Set(from)) => {
                 let rows = lists.ends.len();
                 try_grow(&mut lists.ends, 1, WHAT)?;
                 for item in from.range(row) {
@@ -429,7 +443,7 @@ impl TypedColumn {
                 texts.ends.resize(texts.ends.len() + rows, end);
             }
             Self::Tuple(fields) => fields.iter_mut().try_for_each(|field| field.fill(rows))?,
-            Self::List(lists) => {
+            Self::List(lists) | Self::Set(lists) => {
                 let end = lists.items.len();
                 lists.ends.resize(lists.ends.len() + rows, end);
             }
@@ -500,12 +514,7 @@ impl TypedColumn {
 
     /// Whether rows can be replaced.
     pub fn is_replaceable(&self) -> bool {
-        match self {
-            Self::Str(_) | Self::Bytes(_) | Self::List(_) => false,
-            Self::Tuple(fields) => fields.iter().all(Self::is_replaceable),
-            Self::Nullable(nullable) => nullable.values.is_replaceable(),
-            _ => true,
-        }
+        !self.is_long()
     }
 
     /// The `rows` of this column, in their order.
@@ -600,7 +609,7 @@ impl TypedColumn {
                 texts.bytes.capacity() + texts.ends.capacity() * size_of::<usize>()
             }
             Self::Tuple(fields) => fields.iter().map(Self::heap_bytes).sum(),
-            Self::List(lists) => {
+            Self::List(lists) | Self::Set(lists) => {
                 lists.items.heap_bytes() + lists.ends.capacity() * size_of::<usize>()
             }
             Self::Nullable(nullable) => nullable.valid.heap_bytes() + nullable.values.heap_bytes(),
@@ -612,7 +621,7 @@ impl TypedColumn {
     #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
     pub fn prefetch(&self, row: usize) {
         match self {
-            Self::None(_) | Self::Unread(_) | Self::List(_) => {}
+            Self::None(_) | Self::Unread(_) | Self::List(_) | Self::Set(_) => {}
             Self::Int(ints) => ints
                 .get(row)
                 .into_iter()

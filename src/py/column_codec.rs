@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::slice::Iter;
 
 use pyo3::prelude::*;
-use pyo3::types::PyList;
+use pyo3::types::{PyList, PySet};
 
 use super::ffi;
 use super::serializer::{self, AutoSerializer, is_plain, tuple_of_leaves};
@@ -204,7 +204,16 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         }
         if kind == ColumnKind::List {
             let items = self.column(depth - 1)?;
-            return self.lists(bytes, &items);
+            let new = |items: &[Bound<'py, PyAny>]| {
+                Ok(ffi::new_list(self.py, items.iter().cloned())?.into_any())
+            };
+            return self.lists(bytes, &items, new);
+        }
+        if kind == ColumnKind::Set {
+            let items = self.column(depth - 1)?;
+            return self.lists(bytes, &items, |items| {
+                Ok(PySet::new(self.py, items)?.into_any())
+            });
         }
         if kind == ColumnKind::Nullable {
             let values = self.column(depth - 1)?;
@@ -260,7 +269,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
                 try_grow(&mut values, list.len(), WHAT)?;
                 values.extend(list.iter());
             }
-            ColumnKind::List | ColumnKind::Tuple | ColumnKind::Nullable => {
+            ColumnKind::List | ColumnKind::Set | ColumnKind::Tuple | ColumnKind::Nullable => {
                 return Err(self.corrupt("columns with others within are not read as one"));
             }
             ColumnKind::Int64
@@ -284,6 +293,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         &self,
         lengths: &[u8],
         mut items: &[Bound<'py, PyAny>],
+        new: impl Fn(&[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyAny>>,
     ) -> Result<Vec<Bound<'py, PyAny>>> {
         let (lengths, rest) = lengths.as_chunks::<4>();
         let total: u64 = lengths
@@ -298,7 +308,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         for length in lengths {
             let length = u32::from_le_bytes(*length) as usize;
             let (list, after) = items.split_at_checked(length).unwrap_or((items, &[]));
-            lists.push(ffi::new_list(self.py, list.iter().cloned())?.into_any());
+            lists.push(new(list)?);
             items = after;
         }
         Ok(lists)

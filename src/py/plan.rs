@@ -86,6 +86,7 @@ fn step(step: &Bound<'_, PyAny>, computed: &mut Vec<Expr>) -> PyResult<Option<St
             operands.collect::<PyResult<Option<_>>>()?.map(Step::AddAll)
         }
         "extend" => operand(1)?.map(Step::Extend),
+        "insert" => operand(1)?.map(Step::Insert),
         "add in front" => operand(1)?.map(Step::AddInFront),
         "choose" => {
             let comparison: String = step.get_item(2)?.extract()?;
@@ -125,9 +126,14 @@ fn source(operand: &Bound<'_, PyAny>, computed: &mut Vec<Expr>) -> PyResult<Opti
     Ok(match kind.as_str() {
         "value" => Some(Source::Value(what.extract()?)),
         "constant" => constant(&what)?.map(Source::Constant),
-        "list" => {
+        "list" | "set" => {
             let items = what.try_iter()?.map(|item| source(&item?, computed));
-            items.collect::<PyResult<Option<_>>>()?.map(Source::List)
+            let items = items.collect::<PyResult<Option<_>>>()?;
+            items.map(if kind == "set" {
+                Source::Set
+            } else {
+                Source::List
+            })
         }
         "computed" => expression(&what)?.map(|expression| {
             computed.push(expression);

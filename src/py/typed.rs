@@ -2,7 +2,7 @@
 
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PyString, PyTuple};
+use pyo3::types::{PyBool, PyBytes, PyInt, PyList, PySet, PyString, PyTuple};
 
 use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
@@ -70,6 +70,12 @@ fn column_within(object: Borrowed<'_, '_, PyAny>, depth: usize) -> Option<TypedC
         let items = column_within(ffi::item(&list, 0)?, depth.checked_sub(1)?)?;
         return (!items.has_lists()).then(|| TypedColumn::List(Lists::of(&items)));
     }
+    if let Ok(set) = object.cast_exact::<PySet>() {
+        let items = column_within(set.iter().next()?.as_borrowed(), depth.checked_sub(1)?)?;
+        return items
+            .is_for_sets()
+            .then(|| TypedColumn::Set(Lists::of(&items)));
+    }
     let tuple = object.cast_exact::<PyTuple>().ok()?;
     if depth == 0 || !(1..=MOST_FIELDS).contains(&tuple.len()) {
         return None;
@@ -104,6 +110,7 @@ fn kind_within(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, depth: usi
         | TypedColumn::Bytes(_)
         | TypedColumn::Tuple(_)
         | TypedColumn::List(_)
+        | TypedColumn::Set(_)
             if object.is_none() =>
         {
             nullable(column)
@@ -126,6 +133,19 @@ fn kind_within(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, depth: usi
                     column.fresh()
                 } else {
                     TypedColumn::List(Lists::of(&kind))
+                }
+            }
+            _ => column.fresh(),
+        },
+        TypedColumn::Set(sets) => match object.cast_exact::<PySet>() {
+            Ok(set) if depth > 0 => {
+                let kind = set.iter().fold(sets.items.fresh(), |kind, item| {
+                    kind_within(&kind, item.as_borrowed(), depth - 1)
+                });
+                if kind.is_for_sets() {
+                    TypedColumn::Set(Lists::of(&kind))
+                } else {
+                    column.fresh()
                 }
             }
             _ => column.fresh(),
@@ -181,15 +201,17 @@ fn push_any(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result
         },
         TypedColumn::Tuple(fields) => push_tuple(fields, object, push),
         TypedColumn::List(lists) => push_list(lists, object),
+        TypedColumn::Set(sets) => push_set(sets, object),
         TypedColumn::Nullable(nullable) => push_nullable(nullable, object, push),
     }
 }
 
-/// The same where there are lists in the column: one that others than what it was borrowed from
+/// The same where there are lists or sets in the column: one that others than what it was borrowed from
 /// hold, or a tuple that has it, may come again, or be changed, and does not fit.
 pub fn push_held_once(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
     match column {
         TypedColumn::List(lists) if ffi::references(object) == 1 => push_list(lists, object),
+        TypedColumn::Set(sets) if ffi::references(object) == 1 => push_set(sets, object),
         TypedColumn::Tuple(fields) if fields.iter().any(TypedColumn::has_lists) => {
             if ffi::references(object) == 1 {
                 push_tuple(fields, object, push_held_once)
@@ -197,7 +219,7 @@ pub fn push_held_once(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>)
                 Ok(false)
             }
         }
-        TypedColumn::List(_) => Ok(false),
+        TypedColumn::List(_) | TypedColumn::Set(_) => Ok(false),
         TypedColumn::Nullable(nullable) if nullable.values.has_lists() => {
             push_nullable(nullable, object, push_held_once)
         }
@@ -234,6 +256,21 @@ fn push_list(lists: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<bool>
     Ok(true)
 }
 
+fn push_set(sets: &mut Lists, object: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+    let Ok(set) = object.cast_exact::<PySet>() else {
+        return Ok(false);
+    };
+    sets.items.try_reserve(set.len())?;
+    for item in &*set {
+        if !push(&mut sets.items, item.as_borrowed())? {
+            return Ok(false);
+        }
+    }
+    crate::memory::try_grow(&mut sets.ends, 1, "a batch of records")?;
+    sets.ends.push(sets.items.len());
+    Ok(true)
+}
+
 /// The same for a key: a nan is a key of its own, whatever its bits are.
 #[inline(always)]
 #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
@@ -266,6 +303,11 @@ pub fn misfit(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, name: &str)
         TypedColumn::List(lists) if let Ok(list) = object.cast_exact::<PyList>() => {
             let mut items = (0..list.len()).filter_map(|at| ffi::item(&list, at));
             return within(&mut items.by_ref().map(|item| (&*lists.items, item)));
+        }
+        TypedColumn::Set(sets) if let Ok(set) = object.cast_exact::<PySet>() => {
+            let mut items = set.iter();
+            let name = format!("an item of {name}");
+            return items.find_map(|item| misfit(&sets.items, item.as_borrowed(), &name));
         }
         TypedColumn::Nullable(nullable) if !object.is_none() => {
             return misfit(&nullable.values, object, name);
@@ -444,6 +486,7 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
             Some(ffi::new_tuple(py, fields.len(), item)?)
         }
         TypedColumn::List(lists) => Some(list(py, &lists.items, lists.range(row))?),
+        TypedColumn::Set(sets) => Some(set(py, &sets.items, sets.range(row))?),
         TypedColumn::Nullable(nullable) if nullable.valid.get(row) => {
             Some(get(py, &nullable.values, row)?)
         }
@@ -485,6 +528,19 @@ pub fn list<'py>(
     Ok(ffi::new_list(py, objects)?.into_any())
 }
 
+/// A set of the items in those rows.
+pub fn set<'py>(
+    py: Python<'py>,
+    items: &TypedColumn,
+    rows: impl Iterator<Item = usize>,
+) -> Result<Bound<'py, PyAny>> {
+    let set = PySet::empty(py)?;
+    for row in rows {
+        set.add(get(py, items, row)?)?;
+    }
+    Ok(set.into_any())
+}
+
 /// The combiner in `row`.
 #[inline]
 pub fn combiner<'py>(
@@ -510,6 +566,9 @@ fn shaped<'py>(
                 Some(Cell::Of(column, 0)) => get(py, column, row),
                 Some(Cell::List(items, rows)) => {
                     list(py, items, rows.iter().map(|&row| row as usize))
+                }
+                Some(Cell::Set(items, rows)) => {
+                    set(py, items, rows.iter().map(|&row| row as usize))
                 }
                 Some(Cell::Text(items, rows)) => {
                     let mut joined = items.fresh();

@@ -47,8 +47,8 @@ const SLICES_AT_ONCE: usize = 16;
 /// About so many bytes of columns make a block.
 const BLOCK_BYTES: usize = 256 << 10;
 
-/// Items of lists, and pieces of texts, that are handed over at once.
-const MOST_ITEMS: usize = 32 << 10;
+/// About so many bytes of columns are handed over at once.
+const HANDED_BYTES: usize = 1 << 20;
 
 const WHAT: &str = "a batch of records";
 
@@ -619,10 +619,11 @@ impl TypedTable {
         let end = row.saturating_add(most).min(self.rows());
         let end = self.aggregate.first_carry(row..end).unwrap_or(end);
         // One at least, and no more than go well together, of long ones.
-        let mut items = 0;
+        let enough = self.cells_within(HANDED_BYTES);
+        let mut cells = 0;
         let is_enough = |&row: &usize| {
-            items += self.aggregate.items(row);
-            items >= MOST_ITEMS
+            cells += self.aggregate.items(row) + 1;
+            cells >= enough
         };
         let end = (row..end).find(is_enough).map_or(end, |last| last + 1);
         if end <= row {
@@ -637,12 +638,18 @@ impl TypedTable {
         Ok(Some((self.map.keys().0.slice(row..end)?, combiners)))
     }
 
+    /// How many rows, and items of lists and pieces of texts in them, take about so many bytes; one
+    /// at least.
+    fn cells_within(&self, bytes: usize) -> usize {
+        let cells = self.rows().saturating_add(self.aggregate.all_items());
+        let bytes_of_cell = self.heap_bytes() / cells.max(1);
+        (bytes / bytes_of_cell.max(1)).max(1)
+    }
+
     /// Writes all rows as blocks, partition by partition.
     pub fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         let mut encoder = BlockEncoder::new();
-        let items = self.aggregate.all_items();
-        let row_weight = self.heap_bytes() / self.rows().saturating_add(items).max(1);
-        let most = (BLOCK_BYTES / row_weight.max(1)).max(1);
+        let most = self.cells_within(BLOCK_BYTES);
         let mut block = Vec::new();
         for partition in 0..layout.partitions() {
             let mut weight = 0;

@@ -74,6 +74,9 @@ pub enum ColumnKind {
     /// lowest first, which is 0 where there is `None` and whatever value stands there is none.
     #[wincode(tag = 9)]
     Nullable,
+    /// Sets, as lists are.
+    #[wincode(tag = 10)]
+    Set,
 }
 
 #[derive(SchemaWrite, SchemaRead, Default)]

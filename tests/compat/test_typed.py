@@ -98,6 +98,35 @@ OF_ONE |= {
     ),
     "extends what is given": (_same, lambda a, b: a.extend(b) or a, lambda a, b: a.extend(b) or a),
 }
+
+
+def _add(combiner: set[Any], value: Any) -> set[Any]:
+    combiner.add(value)
+    return combiner
+
+
+def _update(combiner: set[Any], other: set[Any]) -> set[Any]:
+    combiner |= other
+    return combiner
+
+
+OF_ONE |= {
+    "set": (lambda v: {v}, _add, _update),
+    "set from empty": (lambda v: _add(set(), v), _add, lambda a, b: a | b),
+    "set of a list": (
+        lambda v: set([v]),  # noqa: C405 (people write that)
+        lambda c, v: c.union([v]),
+        lambda a, b: b | a,
+    ),
+    "set and count": (
+        lambda v: ({v, 1}, 1),
+        lambda c, v: (c[0] | {v}, c[1] + 1),
+        lambda a, b: (a[0].union(b[0]), a[1] + b[1]),
+    ),
+    "union": (_same, lambda a, b: a | b, operator.or_),
+    "union by a method": (_same, lambda a, b: a.union(b), set.union),
+    "updates what is given": (_same, lambda a, b: a.update(b) or a, lambda a, b: a.update(b) or a),
+}
 OF_ONE |= {
     "product": (_same, operator.mul, operator.mul),
     "difference": (_same, operator.sub, operator.sub),
@@ -186,7 +215,12 @@ _items = st.sampled_from(
 )
 _lists = _items.map(lambda each: st.lists(each, max_size=3))
 _lists |= _lists.map(_or_none)
-_value_kinds = _lists | _kinds(_ints, _floats, _texts, st.none(), st.binary(max_size=4))
+_sets = st.sampled_from(
+    [_ints, _texts, _or_none(_ints), _or_none(_texts), st.tuples(_ints, _texts)]
+)
+_sets = _sets.map(lambda each: st.sets(each, max_size=3))
+_sets |= _sets.map(_or_none)
+_value_kinds = _lists | _sets | _kinds(_ints, _floats, _texts, st.none(), st.binary(max_size=4))
 # A nan that is spilled and read back is another object, and so another key.
 _key_kinds = _kinds(_ints, _floats.filter(lambda each: each == each), _texts, st.none())
 
@@ -200,6 +234,7 @@ def _records(draw: st.DrawFn, name: str) -> list[Any]:
         value = st.tuples(*map(draw(st.sampled_from([_same, _or_none])), kinds))
     else:
         texts = st.just(_texts) if "joined" in name else numbers
+        texts = _sets if "union" in name else texts
         value = draw(texts | numbers | numbers.map(_or_none) | _value_kinds)
     key = draw(_key_kinds)
     records = draw(st.lists(st.tuples(key, value), max_size=25))
@@ -273,9 +308,11 @@ def test_combiners_merge_as_in_stock(name: str, data: st.DataObject) -> None:
 def test_runs_merge_as_in_stock(name: str, data: st.DataObject) -> None:
     """Stock merges the same runs: a sum of floats is another one in another order."""
     items = data.draw(_records(name))
-    # Python compares a nan within a tuple by which object it is, and a spill makes another one.
+    # Python compares a nan in a tuple or set by which object it is, and a spill makes another one.
     if name in {"max", "min"}:
         assume("nan" not in repr([value for _, value in items if isinstance(value, (tuple, list))]))
+    if "set" in name or "union" in name:
+        assume("nan" not in repr(items))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(items)), max_size=3)))
     chunks = [items[a:b] for a, b in itertools.pairwise([0, *cuts, len(items)])]
     left = ours(ALL[name], partitions=data.draw(st.integers(1, 4)))
@@ -427,6 +464,13 @@ WITH_NONE: dict[str, tuple[str, Callable[[int], Any]]] = {
     "counted": ("count", _now_and_then(int)),
     "the newest of tuples": ("newest", lambda n: (_now_and_then(int)(n), n % 7)),
     "a list and a count": ("with a count", _now_and_then(float)),
+    "sets of ints": ("set", _now_and_then(int)),
+    "sets of texts": ("set of a list", _now_and_then(lambda n: str(n % 13))),
+    "sets of bools, and a 1": ("set from empty", _now_and_then(lambda n: n % 2 == 0)),
+    "sets of tuples": ("set from empty", lambda n: (n % 17, _now_and_then(str)(n))),
+    "a set and a count": ("set and count", _now_and_then(lambda n: n % 29)),
+    "sets put together": ("union", lambda n: {n % 31, _now_and_then(int)(n)}),
+    "sets put together by a method": ("union by a method", lambda n: {_now_and_then(str)(n % 31)}),
 }
 
 

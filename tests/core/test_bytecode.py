@@ -254,9 +254,48 @@ def _inner(a: Any, b: Any) -> Any:
     return (lambda: a)()
 
 
+def _list_of_two(a: Any, b: Any) -> Any:
+    both = [a, b]
+    return list(both), both
+
+
+def _set_of_two(a: Any, b: Any) -> Any:
+    found = set((b, a))  # noqa: C405 (people write that)
+    found.add(7)
+    return found
+
+
+def _empty(a: Any, b: Any) -> Any:
+    return set(), list(), a, b  # noqa: C408 (people write that)
+
+
+@pytest.mark.parametrize("function", [_list_of_two, _set_of_two, _empty, set.union])
+def test_containers_are_made_of_what_was_built_for_them(function: Callable[..., Any]) -> None:
+    for arguments in [(1, 2), (1, 1), (7, "x"), ([], 1), ({1}, {2}), ({1}, [2])]:
+        assert _agree(read(function, 2), function, arguments)
+
+
+def _changed_before(a: Any, b: Any) -> Any:
+    found = [a]
+    found.append(b)
+    return set(found)
+
+
+def _changed_afterwards(a: Any, b: Any) -> Any:
+    found = [a]
+    before = set(found)
+    found.append(b)
+    return before, found
+
+
 @pytest.mark.parametrize(
     ("function", "reason"),
     [
+        (_changed_before, "calls `set` of something"),
+        (_changed_afterwards, "does not show"),
+        (lambda a, b: set(b), "calls `set` of something"),
+        (lambda a, b: list("ab"), "calls `list` of something"),
+        (lambda a, b: frozenset([a]), "calls `frozenset`"),
         (_loop, "loops"),
         (_guarded, "exceptions|SETUP_FINALLY"),
         (_forgetful, "does not show"),
@@ -333,6 +372,84 @@ def test_a_variable_of_a_function_that_still_runs_is_no_constant() -> None:
     with pytest.raises(NotRecognized, match="variable `factor`"):
         read(lambda a, b: a + b * factor, 2)
     factor = 3
+
+
+def test_a_variable_of_a_function_that_still_runs_is_a_constant_of_a_copy() -> None:
+    factor = 2
+    expected = _of("a + b * 2").result
+    assert read(lambda a, b: a + b * factor, 2, is_sent=True).result == expected
+
+    def within() -> e.Reading:
+        return read(lambda a, b: a + b * factor, 2, is_sent=True)
+
+    assert within().result == expected
+    factor = 3
+
+
+def test_a_parameter_of_a_function_that_still_runs_is_a_constant_where_nobody_sets_it() -> None:
+    def times(factor: int) -> e.Reading:
+        return read(lambda a, b: a + b * factor, 2)
+
+    def twice(factor: int) -> e.Reading:
+        function = lambda a, b: a + b * factor  # noqa: E731
+        factor += factor
+        return read(function, 2)
+
+    assert times(3).result == _of("a + b * 3").result
+    with pytest.raises(NotRecognized, match="variable `factor`"):
+        twice(3)
+
+
+@pytest.mark.parametrize("is_sent", [False, True])
+def test_a_variable_that_is_set_within_a_function_that_still_runs_is_no_constant(
+    is_sent: bool,
+) -> None:
+    def times(factor: int) -> None:
+        def change() -> Callable[[], None]:
+            def change() -> None:
+                nonlocal factor
+                factor += 1
+
+            return change
+
+        with pytest.raises(NotRecognized, match="variable `factor`"):
+            read(lambda a, b: a + b * factor, 2, is_sent=is_sent)
+        change()
+
+    times(3)
+
+
+def test_a_variable_is_not_taken_for_another_of_its_name() -> None:
+    def running(factor: int) -> None:
+        function, _ = _with_a_shared_variable()
+        assert factor == function(0, 1)
+        with pytest.raises(NotRecognized, match="variable `factor`"):
+            read(function, 2, is_sent=True)
+        own = lambda a, b: a + b * factor  # noqa: E731
+        assert read(own, 2).result == _of("a + b * 2").result
+
+    running(2)
+
+
+def test_functions_that_are_called_together_may_share_a_variable() -> None:
+    def of(factor: int) -> list[Callable[..., Any]]:
+        def change(a: Any, b: Any) -> Any:
+            nonlocal factor
+            factor += 1
+            return a
+
+        both = [lambda a, b: a + b * factor, lambda a, b: a - b * factor]
+        return [*both, change] if factor < 0 else both
+
+    one, other = of(3)
+    assert read(one, 2, [other]).result == _of("a + b * 3").result
+    assert read(one, 2, [shuffle.SimpleAggregator(other).mergeValue, one]) == read(one, 2, [other])
+    with pytest.raises(NotRecognized, match="variable `factor`"):
+        read(one, 2)
+    one, other, change = of(-3)
+    for beside in ([other], [other, change]):
+        with pytest.raises(NotRecognized, match="variable `factor`"):
+            read(one, 2, beside)
 
 
 def test_a_variable_of_a_function_that_has_ended_is_a_constant() -> None:

@@ -39,6 +39,8 @@ ADD = ("add", VALUE)
 FIRST, SECOND = ("value", [0]), ("value", [1])
 ONE = ("constant", 1)
 LIST = ("list", [VALUE])
+SET = ("set", [VALUE])
+UNION = ("compute", ("operate", "|", ("field", []), VALUE))
 
 PLANS: dict[str, Any] = {
     "sum": ((same, lambda a, b: a + b, lambda a, b: a + b), state(VALUE, ADD, ADD)),
@@ -80,6 +82,18 @@ PLANS: dict[str, Any] = {
         (lambda v: [v], lambda c, v: c + [v], operator.add),
         state(LIST, ("add", LIST), ADD),
     ),
+    "set": (
+        (lambda v: {v}, lambda c, v: c.add(v) or c, lambda a, b: a | b),
+        state(SET, ("insert", SET), UNION),
+    ),
+    "set from empty": (
+        (lambda v: set() | {v}, lambda c, v: {v} | c, set.union),
+        state(("set", []), ("insert", SET), ("insert", VALUE), ("insert", SET)),
+    ),
+    "set made larger by a list": (
+        (lambda v: {v}, lambda c, v: c.update([v]) or c, lambda a, b: a.update(b) or a),
+        state(SET, ("insert", LIST), ("insert", VALUE)),
+    ),
 }
 
 
@@ -111,6 +125,9 @@ def test_a_plan_tells_where_tuples_of_a_size_are_needed() -> None:
         lambda a, b: a if b in a else b,
         lambda a, b: max(a + b),
         lambda a, b: b.append(a) or b,
+        lambda a, b: b.union(a),
+        lambda a, b: a.union(b, b),
+        lambda a, b: a | {1, (2, b)} | {b[0]},
         lambda a, b: print(a, b),
     ],
 )
@@ -118,8 +135,9 @@ def test_what_the_engine_does_not_compute_is_called(merge: Any) -> None:
     assert plan(shuffle.Aggregator(same, merge, merge)) is None
 
 
-def test_lists_that_came_as_values_are_not_changed() -> None:
-    found = plan(shuffle.Aggregator(same, extend, extend))
+@pytest.mark.parametrize("merge", [extend, lambda a, b: a.update(b) or a, operator.ior])
+def test_lists_and_sets_that_came_as_values_are_not_changed(merge: Any) -> None:
+    found = plan(shuffle.Aggregator(same, merge, merge))
     assert found is not None
     assert found[3] is False
 

@@ -237,7 +237,7 @@ def triples(draw: st.DrawFn) -> tuple[list[str], list[str], list[str]]:
     fields = ", ".join(draw(expressions(IN_VALUE, 1)) for _ in of_value)
     create = f"({fields},)" if size else fields
     if kind == "zero":
-        zero = ", ".join(draw(st.sampled_from(["0", "''", "[]", "0.5"])) for _ in of_value)
+        zero = ", ".join(draw(st.sampled_from(["0", "''", "[]", "set()", "0.5"])) for _ in of_value)
         return [f"({zero},)" if size else zero], merge_value, merge_combiners
     return [f"return {'v' if kind == 'value' else create}"], merge_value, merge_combiners
 
@@ -338,6 +338,16 @@ def _both_statistics(a: Any, b: Any) -> Any:
     return a[0] + b[0], b[1] + a[1], min(a[2], b[2]), b[3] if b[3] > a[3] else a[3]
 
 
+def _set_of(v: int) -> set[int]:
+    return set([v])  # noqa: C405 (people write that)
+
+
+def _list_of(v: int) -> list[int]:
+    found = list()  # noqa: C408 (people write that)
+    found.append(v)
+    return found
+
+
 def _known(a: Any, b: Any) -> Any:
     if a is None:
         return b
@@ -393,6 +403,8 @@ SETS: Shares = [[{1}, {2, 3}], [set(), {1}]]
         ((lambda v: [v], lambda c, v: c + [v], lambda a, b: a + b), INTS, "c + x"),
         ((lambda v: [v], _appended, _extended), INTS, "c += x/c extend= x"),
         ((lambda v: {v}, lambda c, v: c.add(v) or c, lambda a, b: a | b), INTS, "c add= x/c | x"),
+        ((_set_of, lambda c, v: c | {v}, set.union), INTS, "c | x/c union x"),
+        ((_list_of, lambda c, v: c + [v], _extended), INTS, "c + x/c extend= x"),
         (functions_of("reduceByKey"), INTS, "c + x"),
         (functions_of("foldByKey"), INTS, "c + x"),
         (functions_of("foldByKey from text"), TEXTS, "c + x"),

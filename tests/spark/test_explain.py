@@ -46,6 +46,26 @@ OPERATIONS: dict[str, tuple[Callable[[Any], Any], list[tuple[str, str]]]] = {
     ),
     "groupByKey": (lambda rdd: rdd.groupByKey(), [("groupByKey", "list of value")]),
     "distinct": (lambda rdd: rdd.distinct(), [("distinct", "first value")]),
+    "aggregateByKey": (
+        lambda rdd: rdd.aggregateByKey(
+            (0, 0),
+            lambda c, v: (c[0] + v, c[1] + 1),
+            lambda a, b: (a[0] + b[0], a[1] + b[1]),
+        ),
+        [("aggregateByKey", "(sum of value, count)")],
+    ),
+    "foldByKey": (
+        lambda rdd: rdd.foldByKey(0, lambda a, b: a + b),
+        [("foldByKey", "sum of value")],
+    ),
+    "aggregateByKey from a list": (
+        lambda rdd: rdd.aggregateByKey([], lambda c, v: c + [v], lambda a, b: a + b),
+        [("aggregateByKey", "[] + [value], then + [value], merged + value")],
+    ),
+    "aggregateByKey into sets": (
+        lambda rdd: rdd.aggregateByKey(set(), lambda s, v: s.add(v) or s, lambda a, b: a | b),
+        [("aggregateByKey", "set of value")],
+    ),
     "behind a map": (
         lambda rdd: rdd.reduceByKey(min).map(lambda kv: kv),
         [("reduceByKey", "min of value")],
@@ -118,8 +138,8 @@ def test_why_functions_are_called(sc: SparkContext) -> None:
             "`mergeValue` calls `heappush`, which is not recognised",
         ),
         (
-            pairs.reduceByKey(lambda a, b: a.union(b)),
-            "values are merged by `union`, which has no native form",
+            pairs.reduceByKey(lambda a, b: a.intersection(b)),
+            "values are merged by `intersection`, which has no native form",
         ),
         (
             pairs.combineByKey(lambda v: 1j, max, max),
@@ -160,6 +180,19 @@ def test_why_functions_are_called(sc: SparkContext) -> None:
 def test_words(sc: SparkContext, functions: Any, words: str) -> None:
     [shuffle] = ferroshuffle.explain(sc.parallelize([(1, 2)]).combineByKey(*functions)).shuffles
     assert str(shuffle.aggregate).startswith(words)
+
+
+def test_variables_of_a_program_are_constants_of_a_job(sc: SparkContext) -> None:
+    for factor in (2, 3):
+
+        def times(a: int, b: int) -> int:
+            return a + b * factor  # noqa: B023 (Spark sends it as it is now)
+
+        merged = sc.parallelize([(1, 2), (1, 4)], 1).combineByKey(lambda v: v, times, times)
+        [shuffle] = ferroshuffle.explain(merged).shuffles
+        words = f"value, then + (value * {factor}), merged + (value * {factor})"
+        assert (shuffle.aggregate, shuffle.reason) == (words, None)
+        assert merged.collect() == [(1, 2 + 4 * factor)]
 
 
 def test_long_constants_are_cut(sc: SparkContext) -> None:

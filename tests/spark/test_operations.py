@@ -127,6 +127,20 @@ UNORDERED: dict[str, Callable[[SparkContext], Any]] = {
         .mapValues(sorted)
         .collect()
     ),
+    "aggregateByKey into sets of ints": lambda sc: (
+        numbers(sc)
+        .aggregateByKey(set(), lambda s, v: s.add(v) or s, operator.or_)
+        .mapValues(sorted)
+        .collect()
+    ),
+    "reduceByKey of sets": lambda sc: (
+        few(sc)
+        .mapValues(lambda v: {v, "x", None})
+        .reduceByKey(lambda a, b: a | b)
+        .reduceByKey(lambda a, b: a.union(b), 3)
+        .mapValues(lambda united: sorted(united, key=repr))
+        .collect()
+    ),
     "groupByKey": lambda sc: numbers(sc).groupByKey().mapValues(sorted).collect(),
     "groupByKey, mixed keys": lambda sc: mixed(sc).groupByKey().mapValues(sorted).collect(),
     "groupByKey, len": lambda sc: numbers(sc).groupByKey().mapValues(len).collect(),

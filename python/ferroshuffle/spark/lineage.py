@@ -69,7 +69,7 @@ def shuffle_of(
 ) -> Shuffle:
     """Return the shuffle of `map_side`, for which PySpark has that call site."""
     operation, _, place = call_site.partition(" at ")
-    aggregate, reason = (None, _MOVED) if aggregator is None else describe(aggregator)
+    aggregate, reason = (None, _MOVED) if aggregator is None else describe(aggregator, is_sent=True)
     if aggregate is not None and not is_enabled():
         aggregate, reason = None, "spark.ferroshuffle.enabled is false"
     told = ExplainedShuffle(operation, place, partitions, aggregate, reason)

@@ -120,7 +120,7 @@ fn is_whole(column: &TypedColumn) -> bool {
         TypedColumn::Tuple(fields) => fields
             .iter()
             .all(|field| field.len() == column.len() && is_whole(field)),
-        TypedColumn::List(lists) => {
+        TypedColumn::List(lists) | TypedColumn::Set(lists) => {
             lists.ends.is_sorted()
                 && lists.ends.last().copied().unwrap_or(0) == lists.items.len()
                 && is_whole(&lists.items)
