@@ -5,6 +5,7 @@ use std::cell::{Cell, OnceCell};
 use std::ops::Range;
 
 use super::distinct::{Distinct, Members};
+use super::plan::{Operands, Part, Source, Step};
 use crate::column::Column;
 use crate::column::typed::{Lists, TypedColumn};
 use crate::error::{Error, Result};
@@ -248,6 +249,78 @@ impl Collected {
             Store::Every(members) => members.reset(),
             Store::New(distinct) => distinct.reset(),
         }
+    }
+}
+
+/// Merges lists, sets or texts, each operand into that in the row that `rows` names beside it; a row
+/// that there is not yet is the next one.
+pub(super) fn merge(
+    lists: &mut Collected,
+    part: &Part<'_>,
+    rows: &[u32],
+    operands: Operands<'_>,
+) -> Result<()> {
+    let (first, later) = (part.first.added(), part.step.added());
+    // One item a record, whether the list is new or not, as where groups are made.
+    if let (Step::Keep, [added]) = (part.first, later.as_slice())
+        && let Some(item) = only_item(added)
+        && only_item(&part.create) == Some(item)
+        && let Some(column) = operands
+            .values
+            .at(item)
+            .filter(|column| !column.has_lists())
+    {
+        return lists.append_each(rows, column);
+    }
+    for (at, &row) in rows.iter().enumerate() {
+        let added = if (row as usize) < lists.len() {
+            &later
+        } else {
+            lists.push_list()?;
+            extend(lists, row, &part.create, at, operands)?;
+            &first
+        };
+        for added in added {
+            extend(lists, row, added, at, operands)?;
+        }
+    }
+    Ok(())
+}
+
+/// Where in a value the only item of a new list or set is, or the text or list that is no new one.
+fn only_item(source: &Source) -> Option<&[usize]> {
+    match source.new_items() {
+        Some([Source::Value(path)]) => Some(path),
+        Some(_) => None,
+        None => match source {
+            Source::Value(path) => Some(path),
+            _ => None,
+        },
+    }
+}
+
+/// Puts the operand of record `at` into the list in `row`: what is in it, if that is a list or set.
+fn extend(
+    lists: &mut Collected,
+    row: u32,
+    operand: &Source,
+    at: usize,
+    operands: Operands<'_>,
+) -> Result<()> {
+    if let Some(items) = operand.new_items() {
+        return items.iter().try_for_each(|item| {
+            let from = item.row(at);
+            let column = item.column(operands);
+            column.map_or(Ok(()), |column| lists.extend(row, column, from..from + 1))
+        });
+    }
+    let from = operand.row(at);
+    match operand.column(operands) {
+        Some(TypedColumn::List(lists_of) | TypedColumn::Set(lists_of)) => {
+            lists.extend(row, &lists_of.items, lists_of.range(from))
+        }
+        Some(column) => lists.extend(row, column, from..from + 1),
+        None => Ok(()),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::Result;
 
 #[cfg(feature = "python")]
 pub mod callback;
+pub mod cells;
 pub mod collect;
 pub mod distinct;
 pub mod expr;

@@ -6,17 +6,17 @@
 //! as the user's functions would merge it, and without fail, up to a record at which an
 //! expression stops.
 
-use std::borrow::Cow;
-use std::collections::HashMap;
 use std::ops::Range;
 
 use super::Records;
-use super::collect::Collected;
+use super::cells::{Cells, Undo};
+use super::collect::{self, Collected};
 use super::expr::{Kind, Record};
-use super::plan::{Operands, Plan, Shape, Source, State, Step, adopted, created, shaped, states};
+use super::plan::{
+    Operands, Part, Plan, Shape, Source, State, Step, add_parts, adopted, created, shaped, states,
+};
 use crate::column::typed::{Lists, TypedColumn};
-use crate::error::{Error, Result};
-use crate::memory::try_with_capacity;
+use crate::error::Result;
 
 /// Combiners as typed columns, made and merged by a [`Plan`].
 pub struct NativeAggregate {
@@ -33,12 +33,7 @@ pub struct NativeAggregate {
 /// The states of one field, by row.
 enum StateColumn {
     /// Each in its row.
-    Cells {
-        column: TypedColumn,
-        /// Sums of ints that are not within 64 bits: how many times 2**64 is to be added to the
-        /// row.
-        carries: HashMap<usize, i64>,
-    },
+    Cells(Cells),
     /// Lists.
     Lists(Collected),
     /// Sets.
@@ -178,9 +173,9 @@ impl NativeAggregate {
         let mut others = Vec::new();
         for (part, state) in parts.iter().zip(&mut self.states) {
             match (state, part.may_stop()) {
-                (StateColumn::Cells { column, carries }, true) => {
-                    let undo = Undo::new(column, merged)?;
-                    stopping.push((part, undo, Cells { column, carries }));
+                (StateColumn::Cells(cells), true) => {
+                    let undo = Undo::new(cells, merged)?;
+                    stopping.push((part, undo, cells));
                 }
                 (state, _) => others.push((part, state)),
             }
@@ -190,7 +185,7 @@ impl NativeAggregate {
             merged = cells.merge_until_stopped(part, rows, operands, undo)?;
         }
         for (_, undo, cells) in stopping {
-            undo.back_to(merged, cells.column);
+            undo.back_to(merged, cells);
         }
         let rows = rows.get(..merged).unwrap_or_default();
         for (part, state) in others {
@@ -214,7 +209,7 @@ impl NativeAggregate {
     /// The first of those rows in which a combiner is beyond any typed column.
     pub fn first_carry(&self, mut rows: Range<usize>) -> Option<usize> {
         let carries = self.states.iter().filter_map(|state| match state {
-            StateColumn::Cells { carries, .. } if !carries.is_empty() => Some(carries),
+            StateColumn::Cells(cells) if !cells.carries.is_empty() => Some(&cells.carries),
             _ => None,
         });
         let carries: Vec<_> = carries.collect();
@@ -301,14 +296,7 @@ impl NativeAggregate {
     pub fn state(&self, number: usize, row: usize) -> Result<Option<Cell<'_>>> {
         Ok(match self.states.get(number) {
             None => None,
-            Some(StateColumn::Cells { column, carries }) => {
-                let carry = if carries.is_empty() {
-                    None
-                } else {
-                    carries.get(&row)
-                };
-                Some(Cell::Of(column, carry.copied().unwrap_or(0)))
-            }
+            Some(StateColumn::Cells(cells)) => Some(Cell::Of(&cells.column, cells.carry(row))),
             Some(StateColumn::Lists(lists)) => Some(Cell::List(lists.items(), lists.list(row)?)),
             Some(StateColumn::Sets(sets)) => Some(Cell::Set(sets.items(), sets.list(row)?)),
             Some(StateColumn::Joined(texts)) => Some(Cell::Text(texts.items(), texts.list(row)?)),
@@ -320,7 +308,7 @@ impl NativeAggregate {
     pub fn prefetch(&self, row: usize) {
         for state in &self.states {
             match state {
-                StateColumn::Cells { column, .. } => column.prefetch(row),
+                StateColumn::Cells(cells) => cells.column.prefetch(row),
                 StateColumn::Lists(all) | StateColumn::Sets(all) | StateColumn::Joined(all) => {
                     all.prefetch(row);
                 }
@@ -337,10 +325,7 @@ impl NativeAggregate {
     pub fn reset(&mut self) {
         for state in &mut self.states {
             match state {
-                StateColumn::Cells { column, carries } => {
-                    column.truncate(0);
-                    carries.clear();
-                }
+                StateColumn::Cells(cells) => cells.reset(),
                 StateColumn::Lists(all) | StateColumn::Sets(all) | StateColumn::Joined(all) => {
                     all.reset();
                 }
@@ -356,82 +341,6 @@ impl NativeAggregate {
     }
 }
 
-/// How a state is made and merged.
-struct Part<'a> {
-    /// What one that is new starts as.
-    create: Cow<'a, Source>,
-    /// What is then done to it.
-    first: &'a Step,
-    /// What is done to one that is there.
-    step: &'a Step,
-}
-
-impl Part<'_> {
-    fn may_stop(&self) -> bool {
-        self.first.may_stop() || self.step.may_stop()
-    }
-}
-
-/// Adds the parts of a combiner, in the order of its fields; `path` leads to it.
-fn add_parts<'a>(
-    shape: &'a Shape,
-    records: Records,
-    path: &mut Vec<usize>,
-    parts: &mut Vec<Part<'a>>,
-) {
-    match (shape, records) {
-        (Shape::State(state), Records::Values) => parts.push(Part {
-            create: Cow::Borrowed(&state.create),
-            first: &state.first,
-            step: &state.merge_value,
-        }),
-        (Shape::State(state), Records::Combiners) => parts.push(Part {
-            create: Cow::Owned(Source::Value(path.clone())),
-            first: &Step::Keep,
-            step: &state.merge_combiner,
-        }),
-        (Shape::Fields(fields), _) => {
-            for (index, field) in fields.iter().enumerate() {
-                path.push(index);
-                add_parts(field, records, path, parts);
-                path.pop();
-            }
-        }
-    }
-}
-
-/// What takes back what was done to a state, record by record.
-struct Undo {
-    /// The row that each record was merged into; `None` where the row was new.
-    rows: Vec<Option<u32>>,
-    /// What was in those that were not.
-    saved: TypedColumn,
-}
-
-impl Undo {
-    /// For so many records that are merged into `states`.
-    fn new(states: &TypedColumn, records: usize) -> Result<Self> {
-        let mut saved = states.fresh();
-        saved.try_reserve(records)?;
-        let rows = try_with_capacity(records, "what takes a batch back")?;
-        Ok(Self { rows, saved })
-    }
-
-    /// Takes back all but the first `records`.
-    fn back_to(mut self, records: usize, column: &mut TypedColumn) {
-        while self.rows.len() > records {
-            match self.rows.pop() {
-                Some(Some(row)) => {
-                    let last = self.saved.len().saturating_sub(1);
-                    column.replace_from(row as usize, &self.saved, last);
-                    self.saved.truncate(last);
-                }
-                _ => column.truncate(column.len().saturating_sub(1)),
-            }
-        }
-    }
-}
-
 impl StateColumn {
     /// For states of that kind, which `plan` makes.
     fn like(kind: &TypedColumn, plan: &State) -> Self {
@@ -439,19 +348,13 @@ impl StateColumn {
             TypedColumn::List(lists) => Self::Lists(Collected::lists(&lists.items)),
             TypedColumn::Set(sets) => Self::Sets(Collected::sets(&sets.items)),
             column if plan.joins(column) => Self::Joined(Collected::lists(column)),
-            column => Self::Cells {
-                column: column.fresh(),
-                carries: HashMap::new(),
-            },
+            column => Self::Cells(Cells::like(column)),
         }
     }
 
     fn fresh(&self) -> Self {
         match self {
-            Self::Cells { column, .. } => Self::Cells {
-                column: column.fresh(),
-                carries: HashMap::new(),
-            },
+            Self::Cells(cells) => Self::Cells(Cells::like(&cells.column)),
             Self::Lists(lists) => Self::Lists(lists.fresh()),
             Self::Sets(sets) => Self::Sets(sets.fresh()),
             Self::Joined(texts) => Self::Joined(texts.fresh()),
@@ -460,7 +363,7 @@ impl StateColumn {
 
     fn collected(&self) -> Option<&Collected> {
         match self {
-            Self::Cells { .. } => None,
+            Self::Cells(_) => None,
             Self::Lists(all) | Self::Sets(all) | Self::Joined(all) => Some(all),
         }
     }
@@ -480,10 +383,7 @@ impl StateColumn {
             Self::Lists(_) => matches!(kind, TypedColumn::List(_)),
             Self::Sets(_) => matches!(kind, TypedColumn::Set(_)),
             Self::Joined(texts) => texts.items().is_of_kind(kind),
-            Self::Cells { column, carries } => {
-                let keeps_carries = matches!(step, Step::Keep) || step.is_sum();
-                carries.is_empty() || keeps_carries && column.is_of_kind(kind)
-            }
+            Self::Cells(cells) => cells.takes(kind, step),
         }
     }
 
@@ -492,7 +392,7 @@ impl StateColumn {
             (Self::Lists(lists), TypedColumn::List(kind))
             | (Self::Sets(lists), TypedColumn::Set(kind)) => lists.turn_into(&kind.items),
             (Self::Lists(_) | Self::Sets(_) | Self::Joined(_), _) => Ok(()),
-            (Self::Cells { column, .. }, kind) => column.turn_into(kind),
+            (Self::Cells(cells), kind) => cells.column.turn_into(kind),
         }
     }
 
@@ -504,17 +404,7 @@ impl StateColumn {
         most_added: usize,
     ) -> Result<()> {
         match self {
-            Self::Cells { column, carries } => {
-                if matches!(column, TypedColumn::Int(_)) {
-                    // A map that grows where it may not ends the process.
-                    carries.try_reserve(rows).map_err(|_| Error::OutOfMemory {
-                        wanted: rows.saturating_mul(size_of::<(usize, i64)>()),
-                        what: "sums beyond 64 bits",
-                    })?;
-                }
-                column.try_reserve(rows)?;
-                column.try_reserve_within(values)
-            }
+            Self::Cells(cells) => cells.try_reserve(values, rows),
             Self::Lists(lists) | Self::Sets(lists) => {
                 let added = rows.saturating_mul(most_added);
                 lists.try_reserve(rows, added.saturating_add(values.most_items()))?;
@@ -535,13 +425,7 @@ impl StateColumn {
 
     fn gather(&self, rows: &[u32]) -> Result<Option<TypedColumn>> {
         match self {
-            Self::Cells { column, carries } => {
-                let has_carry = |row: &u32| carries.contains_key(&(*row as usize));
-                if !carries.is_empty() && rows.iter().any(has_carry) {
-                    return Ok(None);
-                }
-                column.gather(rows).map(Some)
-            }
+            Self::Cells(cells) => cells.gather(rows),
             Self::Lists(lists) | Self::Sets(lists) => Ok(Some(self.wrapped(lists.gather(rows)?))),
             Self::Joined(texts) => texts.joined(rows).map(Some),
         }
@@ -549,275 +433,18 @@ impl StateColumn {
 
     fn heap_bytes(&self) -> usize {
         match self {
-            Self::Cells { column, carries } => {
-                column.heap_bytes() + carries.capacity() * size_of::<(usize, i64)>()
-            }
+            Self::Cells(cells) => cells.heap_bytes(),
             Self::Lists(all) | Self::Sets(all) | Self::Joined(all) => all.heap_bytes(),
         }
     }
 
     fn merge(&mut self, part: &Part<'_>, rows: &[u32], operands: Operands<'_>) -> Result<()> {
         match self {
-            Self::Cells { column, carries } => {
-                let mut cells = Cells { column, carries };
-                cells.merge(part, rows, operands)
-            }
+            Self::Cells(cells) => cells.merge(part, rows, operands),
             Self::Lists(all) | Self::Sets(all) | Self::Joined(all) => {
-                collect(all, part, rows, operands)
+                collect::merge(all, part, rows, operands)
             }
         }
-    }
-}
-
-/// Merges lists, sets or texts, as [`StateColumn::merge`] says.
-fn collect(
-    lists: &mut Collected,
-    part: &Part<'_>,
-    rows: &[u32],
-    operands: Operands<'_>,
-) -> Result<()> {
-    let (first, later) = (part.first.added(), part.step.added());
-    // One item a record, whether the list is new or not, as where groups are made.
-    if let (Step::Keep, [added]) = (part.first, later.as_slice())
-        && let Some(item) = only_item(added)
-        && only_item(&part.create) == Some(item)
-        && let Some(column) = operands
-            .values
-            .at(item)
-            .filter(|column| !column.has_lists())
-    {
-        return lists.append_each(rows, column);
-    }
-    for (at, &row) in rows.iter().enumerate() {
-        let added = if (row as usize) < lists.len() {
-            &later
-        } else {
-            lists.push_list()?;
-            extend(lists, row, &part.create, at, operands)?;
-            &first
-        };
-        for added in added {
-            extend(lists, row, added, at, operands)?;
-        }
-    }
-    Ok(())
-}
-
-/// Where in a value the only item of a new list or set is, or the text or list that is no new one.
-fn only_item(source: &Source) -> Option<&[usize]> {
-    match source.new_items() {
-        Some([Source::Value(path)]) => Some(path),
-        Some(_) => None,
-        None => match source {
-            Source::Value(path) => Some(path),
-            _ => None,
-        },
-    }
-}
-
-/// Puts the operand of record `at` into the list in `row`: what is in it, if that is a list or set.
-fn extend(
-    lists: &mut Collected,
-    row: u32,
-    operand: &Source,
-    at: usize,
-    operands: Operands<'_>,
-) -> Result<()> {
-    if let Some(items) = operand.new_items() {
-        return items.iter().try_for_each(|item| {
-            let from = item.row(at);
-            let column = item.column(operands);
-            column.map_or(Ok(()), |column| lists.extend(row, column, from..from + 1))
-        });
-    }
-    let from = operand.row(at);
-    match operand.column(operands) {
-        Some(TypedColumn::List(lists_of) | TypedColumn::Set(lists_of)) => {
-            lists.extend(row, &lists_of.items, lists_of.range(from))
-        }
-        Some(column) => lists.extend(row, column, from..from + 1),
-        None => Ok(()),
-    }
-}
-
-/// What [`StateColumn::Cells`] has, while records are merged.
-struct Cells<'a> {
-    column: &'a mut TypedColumn,
-    carries: &'a mut HashMap<usize, i64>,
-}
-
-impl Cells<'_> {
-    fn merge(&mut self, part: &Part<'_>, rows: &[u32], operands: Operands<'_>) -> Result<()> {
-        let Part {
-            create,
-            first,
-            step,
-        } = part;
-        let Some(created) = create.column(operands) else {
-            return Ok(());
-        };
-        if let (Step::Keep, Step::Add(operand) | Step::AddInFront(operand)) = (first, step)
-            && let Some(added) = operand.column(operands)
-        {
-            self.add_all((create, created), (operand, added), rows);
-            return Ok(());
-        }
-        for (at, &row) in rows.iter().enumerate() {
-            let row = row as usize;
-            if row < self.column.len() {
-                self.apply(step, row, at, operands);
-            } else {
-                self.column.push_from(created, create.row(at))?;
-                self.apply(first, row, at, operands);
-            }
-        }
-        Ok(())
-    }
-
-    fn merge_until_stopped(
-        &mut self,
-        part: &Part<'_>,
-        rows: &[u32],
-        operands: Operands<'_>,
-        undo: &mut Undo,
-    ) -> Result<usize> {
-        let Some(created) = part.create.column(operands) else {
-            return Ok(0);
-        };
-        for (at, &row) in rows.iter().enumerate() {
-            let place = row as usize;
-            let step = if place < self.column.len() {
-                undo.saved.push_from(self.column, place)?;
-                undo.rows.push(Some(row));
-                part.step
-            } else {
-                self.column.push_from(created, part.create.row(at))?;
-                undo.rows.push(None);
-                part.first
-            };
-            if !self.apply(step, place, at, operands) {
-                return Ok(at);
-            }
-        }
-        Ok(rows.len())
-    }
-
-    /// The loop for sums, over numbers of one kind.
-    fn add_all(
-        &mut self,
-        (create, created): (&Source, &TypedColumn),
-        (operand, added): (&Source, &TypedColumn),
-        rows: &[u32],
-    ) {
-        let (created_by, added_by) = (create.stride(), operand.stride());
-        match (&mut *self.column, created, added) {
-            (TypedColumn::Int(sums), TypedColumn::Int(created), TypedColumn::Int(added)) => {
-                for (at, &row) in rows.iter().enumerate() {
-                    match (sums.get_mut(row as usize), added.get(at * added_by)) {
-                        (Some(sum), Some(&added)) => {
-                            add_int(sum, self.carries, row as usize, added);
-                        }
-                        _ => sums.extend(created.get(at * created_by)),
-                    }
-                }
-            }
-            (TypedColumn::Float(sums), TypedColumn::Float(created), TypedColumn::Float(added)) => {
-                for (at, &row) in rows.iter().enumerate() {
-                    match (sums.get_mut(row as usize), added.get(at * added_by)) {
-                        (Some(sum), Some(added)) => *sum += added,
-                        _ => sums.extend(created.get(at * created_by)),
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-
-    #[inline]
-    fn add(&mut self, operand: &Source, row: usize, at: usize, operands: Operands<'_>) {
-        let from = operand.row(at);
-        match (&mut *self.column, operand.column(operands)) {
-            (TypedColumn::Int(sums), Some(TypedColumn::Int(added))) => {
-                if let (Some(sum), Some(&added)) = (sums.get_mut(row), added.get(from)) {
-                    add_int(sum, self.carries, row, added);
-                }
-            }
-            (TypedColumn::Float(sums), Some(TypedColumn::Float(added))) => {
-                if let (Some(sum), Some(added)) = (sums.get_mut(row), added.get(from)) {
-                    *sum += added;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Does a step with the operands of record `at`; `false` where it stops, and nothing is done.
-    #[inline]
-    fn apply(&mut self, step: &Step, row: usize, at: usize, operands: Operands<'_>) -> bool {
-        let record = || Record {
-            field: Some((&*self.column, row)),
-            value: (operands.values, at),
-        };
-        let value = match step {
-            Step::Keep | Step::Extend(_) | Step::Insert(_) => return true,
-            Step::Compute(result) => {
-                let result = result.number(record());
-                return result.is_some_and(|result| result.put(self.column, row));
-            }
-            Step::ChooseBy { test, keeps, value } => match test.is_true(record()) {
-                None => return false,
-                Some(is_true) if is_true == *keeps => return true,
-                Some(_) => value,
-            },
-            Step::Add(operand) | Step::AddInFront(operand) => {
-                self.add(operand, row, at, operands);
-                return true;
-            }
-            Step::AddAll(all) => {
-                for operand in all {
-                    self.add(operand, row, at, operands);
-                }
-                return true;
-            }
-            Step::Take(value) => value,
-            Step::Choose {
-                at: path,
-                comparison,
-                operand,
-                keeps,
-                value,
-            } => {
-                if let (Some(field), Some(with)) = (self.column.at(path), operand.column(operands))
-                    && comparison.holds_at(field, row, with, operand.row(at)) == *keeps
-                {
-                    return true;
-                }
-                value
-            }
-        };
-        if let Some(column) = value.column(operands) {
-            self.column.replace_from(row, column, value.row(at));
-        }
-        true
-    }
-}
-
-#[inline]
-fn add_int(sum: &mut i64, carries: &mut HashMap<usize, i64>, row: usize, added: i64) {
-    let (wrapped, has_overflowed) = sum.overflowing_add(added);
-    *sum = wrapped;
-    if has_overflowed {
-        carry(carries, row, added.signum());
-    }
-}
-
-/// Counts an overflow of the sum in `row`; what has come back within 64 bits is forgotten.
-#[cold]
-fn carry(carries: &mut HashMap<usize, i64>, row: usize, by: i64) {
-    let carry = carries.entry(row).or_insert(0);
-    *carry += by;
-    if *carry == 0 {
-        carries.remove(&row);
     }
 }
 

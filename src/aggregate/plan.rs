@@ -541,3 +541,47 @@ pub(super) fn shaped(
         }
     }
 }
+
+/// How a state is made and merged.
+pub(super) struct Part<'a> {
+    /// What one that is new starts as.
+    pub create: Cow<'a, Source>,
+    /// What is then done to it.
+    pub first: &'a Step,
+    /// What is done to one that is there.
+    pub step: &'a Step,
+}
+
+impl Part<'_> {
+    pub(super) fn may_stop(&self) -> bool {
+        self.first.may_stop() || self.step.may_stop()
+    }
+}
+
+/// Adds the parts of a combiner, in the order of its fields; `path` leads to it.
+pub(super) fn add_parts<'a>(
+    shape: &'a Shape,
+    records: Records,
+    path: &mut Vec<usize>,
+    parts: &mut Vec<Part<'a>>,
+) {
+    match (shape, records) {
+        (Shape::State(state), Records::Values) => parts.push(Part {
+            create: Cow::Borrowed(&state.create),
+            first: &state.first,
+            step: &state.merge_value,
+        }),
+        (Shape::State(state), Records::Combiners) => parts.push(Part {
+            create: Cow::Owned(Source::Value(path.clone())),
+            first: &Step::Keep,
+            step: &state.merge_combiner,
+        }),
+        (Shape::Fields(fields), _) => {
+            for (index, field) in fields.iter().enumerate() {
+                path.push(index);
+                add_parts(field, records, path, parts);
+                path.pop();
+            }
+        }
+    }
+}

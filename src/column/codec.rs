@@ -193,18 +193,8 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         let Some(values) = self.column(depth - 1)? else {
             return Ok(None);
         };
-        match &values {
-            TypedColumn::None(_) | TypedColumn::Nullable(_) | TypedColumn::Unread(_) => {
-                return Err(self.corrupt("there is None among what is None already"));
-            }
-            TypedColumn::Int(_)
-            | TypedColumn::Float(_)
-            | TypedColumn::Bool(_)
-            | TypedColumn::Str(_)
-            | TypedColumn::Bytes(_)
-            | TypedColumn::Tuple(_)
-            | TypedColumn::List(_)
-            | TypedColumn::Set(_) => {}
+        if !values.may_become_nullable() {
+            return Err(self.corrupt("there is None among what is None already"));
         }
         if !has_rows(&values, valid.len()) {
             return Err(self.corrupt("there are not as many values as are told of"));

@@ -74,6 +74,12 @@ impl TypedColumn {
         }
     }
 
+    /// Whether there is a nullable column of such values: where there is not, either there may be
+    /// `None` already, or nobody looks at them.
+    pub fn may_become_nullable(&self) -> bool {
+        !matches!(self, Self::None(_) | Self::Unread(_) | Self::Nullable(_))
+    }
+
     /// An empty column of the kind that holds the values of both and no more; `None` where no
     /// typed one does.
     pub fn joined(&self, other: &Self) -> Option<Self> {

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::batch::Rest;
 use super::handover::Handed;
 use super::object_table::{ObjectTable, Progress, pair_of};
-use super::typed_table::{Merged, Outcome, Rest, TypedTable, as_pair};
+use super::typed_table::{Merged, Outcome, TypedTable, as_pair};
 use super::{ffi, typed};
 use crate::aggregate::Records;
 use crate::aggregate::callback::Functions;

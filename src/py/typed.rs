@@ -103,18 +103,7 @@ fn kind_within(column: &TypedColumn, object: Borrowed<'_, '_, PyAny>, depth: usi
             Some(values) => nullable(&kind_within(&values, object, depth)),
             None => column.fresh(),
         },
-        TypedColumn::Int(_)
-        | TypedColumn::Float(_)
-        | TypedColumn::Bool(_)
-        | TypedColumn::Str(_)
-        | TypedColumn::Bytes(_)
-        | TypedColumn::Tuple(_)
-        | TypedColumn::List(_)
-        | TypedColumn::Set(_)
-            if object.is_none() =>
-        {
-            nullable(column)
-        }
+        column if object.is_none() && column.may_become_nullable() => nullable(column),
         TypedColumn::Tuple(fields) => match object.cast_exact::<PyTuple>() {
             Ok(tuple) if tuple.len() == fields.len() && depth > 0 => {
                 let pairs = fields.iter().zip(tuple.iter_borrowed());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::batch::{Batch, Rest};
 use super::column_codec::ColumnEncoder;
 use super::external_list;
 use super::ffi;
@@ -17,7 +18,7 @@ use crate::aggregate::plan::Plan;
 use crate::column::codec::{self, Columns};
 use crate::column::typed::{TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
-use crate::map::{AppendOnlyMap, Found, KeyHash, Start};
+use crate::map::{AppendOnlyMap, Found};
 use crate::memory::try_grow;
 use crate::metrics::Counters;
 use crate::spill::block::{Block, BlockEncoder};
@@ -34,12 +35,6 @@ const OBJECT_BYTES: usize = 32;
 
 /// Each time that lists are read after some were added to, all of them are put in order.
 const MOST_SORTS: usize = 8;
-
-/// A batch of texts or lists ends when it has as many bytes: they are there twice meanwhile.
-const BATCH_BYTES: usize = 256 << 10;
-
-/// Most bytes of a column of a batch that are kept for the next.
-const MOST_KEPT: usize = 1 << 20;
 
 /// Slices of a list that are made objects at once, on their way to disk.
 const SLICES_AT_ONCE: usize = 16;
@@ -73,118 +68,11 @@ pub enum Merged {
     AllBut(Rest),
 }
 
-/// Records that were read and cannot be merged over columns.
-pub struct Rest {
-    /// Which functions they go through.
-    pub records: Records,
-    keys: TypedColumn,
-    values: TypedColumn,
-    row: usize,
-}
-
-impl Rest {
-    /// The first of them; `None` where none is left.
-    pub fn first<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
-        if self.row >= self.keys.len() {
-            return Ok(None);
-        }
-        typed::record(py, &self.keys, &self.values, self.row).map(Some)
-    }
-
-    /// Goes on to the next.
-    pub fn advance(&mut self) {
-        self.row += 1;
-    }
-}
-
 /// Table of typed keys and natively made combiners.
 pub struct TypedTable {
     map: AppendOnlyMap<TypedKeys>,
     aggregate: NativeAggregate,
     batch: Batch,
-}
-
-/// Records that were read and are not merged yet.
-struct Batch {
-    records: Records,
-    keys: TypedColumn,
-    hashes: Vec<KeyHash>,
-    /// Of the kind that the aggregate accepted last; none before.
-    values: Option<TypedColumn>,
-    /// There are lists in the values.
-    has_lists: bool,
-    /// There are texts or lists in the keys or values.
-    is_long: bool,
-    /// Where looking for each key starts.
-    starts: Vec<Start>,
-    /// The rows that the records belong to.
-    rows: Vec<u32>,
-    /// The record at which an expression has stopped; those before it are merged.
-    stopped_at: Option<usize>,
-}
-
-impl Batch {
-    fn of(keys: &TypedColumn) -> Self {
-        Self {
-            records: Records::Values,
-            keys: keys.fresh(),
-            hashes: Vec::new(),
-            values: None,
-            has_lists: false,
-            is_long: false,
-            starts: Vec::new(),
-            rows: Vec::new(),
-            stopped_at: None,
-        }
-    }
-
-    fn len(&self) -> usize {
-        self.hashes.len()
-    }
-
-    /// Notes what is in the keys and values.
-    fn look(&mut self) {
-        let values = self.values.as_ref();
-        self.has_lists = values.is_some_and(TypedColumn::has_lists);
-        self.is_long = values.is_some_and(TypedColumn::is_long) || self.keys.is_long();
-    }
-
-    /// What comes next is of that kind.
-    fn start(&mut self, records: Records) {
-        if self.records != records {
-            self.records = records;
-            self.values = None;
-        }
-    }
-
-    /// Whether it has as many bytes as are to wait to be merged.
-    fn is_heavy(&self) -> bool {
-        let of_values = self.values.as_ref().map_or(0, TypedColumn::long_bytes);
-        self.keys.long_bytes() + of_values >= BATCH_BYTES
-    }
-
-    /// Forgets the records, and gives memory back that is more than most batches need.
-    fn clear(&mut self) {
-        self.truncate(0);
-        if self.keys.heap_bytes() > MOST_KEPT {
-            self.keys = self.keys.fresh();
-        }
-        if let Some(values) = self
-            .values
-            .as_mut()
-            .filter(|values| values.heap_bytes() > MOST_KEPT)
-        {
-            *values = values.fresh();
-        }
-    }
-
-    fn truncate(&mut self, records: usize) {
-        self.hashes.truncate(records);
-        self.keys.truncate(records);
-        if let Some(values) = &mut self.values {
-            values.truncate(records);
-        }
-    }
 }
 
 impl TypedTable {
@@ -484,7 +372,7 @@ impl TypedTable {
     /// Merges the batch, as [`merge_batch`](Self::merge_batch) does, and counts its records.
     pub fn merge_counted(&mut self, counters: &Counters) -> Result<()> {
         let kind = self.batch.records;
-        if self.batch.len() > 0 {
+        if !self.batch.is_empty() {
             let merged = counters.aggregate_time.time(|| self.merge_batch())?;
             counters.typed(kind, merged);
         }
@@ -498,20 +386,9 @@ impl TypedTable {
 
     /// The records from the one on at which an expression has stopped, if one has.
     pub fn take_rest(&mut self) -> Option<Rest> {
-        let row = self.batch.stopped_at?;
+        self.batch.stopped_at?;
         let batch = Batch::of(&self.map.keys().0);
-        let Batch {
-            records,
-            keys,
-            values,
-            ..
-        } = std::mem::replace(&mut self.batch, batch);
-        Some(Rest {
-            records,
-            keys,
-            values: values?,
-            row,
-        })
+        std::mem::replace(&mut self.batch, batch).rest()
     }
 
     /// Merges the batch, of which something is left where there was no memory for it, or where it
@@ -519,7 +396,7 @@ impl TypedTable {
     fn merge_batch(&mut self) -> Result<usize> {
         let batch = &mut self.batch;
         let records = batch.len();
-        let is_waiting = records > 0 && batch.stopped_at.is_none();
+        let is_waiting = !batch.is_empty() && batch.stopped_at.is_none();
         let Some(values) = batch.values.as_mut().filter(|_| is_waiting) else {
             return Ok(0);
         };
