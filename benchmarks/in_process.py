@@ -26,6 +26,9 @@ UNLIMITED = 1 << 30
 # Among so many keys two of a few million records are hardly ever equal.
 DISTINCT = 1 << 60
 
+# The numbers that sets are made of.
+SET_VALUES = 1_000
+
 # How many sorted records lie between two that go into the answer.
 SORTED_STRIDE = 997
 
@@ -103,6 +106,22 @@ def append_values(run: Run, keys: int) -> Answer:
     """`mergeValues` over a list of (int, int) pairs, appending to a list a key."""
     pairs = list(zip(random_keys(run.records, keys), range(run.records), strict=True))
     merger = run.shuffle.ExternalMerger(list_aggregator(run), UNLIMITED)
+    with run.clock():
+        merger.mergeValues(pairs)
+    return answer_of((key, sum(values)) for key, values in merger.items())
+
+
+def set_values(run: Run, keys: int) -> Answer:
+    """`mergeValues` over a list of (int, int) pairs, adding values below 1,000 to a set a key.
+
+    `lambda v: {v}` and `lambda s, v: s.add(v) or s`.
+    """
+    values = (at % SET_VALUES for at in range(run.records))
+    pairs = list(zip(random_keys(run.records, keys), values, strict=True))
+    aggregator = run.shuffle.Aggregator(
+        lambda v: {v}, lambda s, v: s.add(v) or s, lambda a, b: a | b
+    )
+    merger = run.shuffle.ExternalMerger(aggregator, UNLIMITED)
     with run.clock():
         merger.mergeValues(pairs)
     return answer_of((key, sum(values)) for key, values in merger.items())

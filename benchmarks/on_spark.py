@@ -182,6 +182,24 @@ def count_words(run: Run, words: int) -> Answer:
     return time_job(run, job)
 
 
+def average_by_key(run: Run, keys: int) -> Answer:
+    """`sc.range(n).map(lambda i: (i % keys, i)).aggregateByKey((0, 0), …)` to sums and counts.
+
+    `lambda c, v: (c[0] + v, c[1] + 1)`, and both added up; the sums are summed up in the workers.
+    """
+
+    def job(context: SparkContext, records: int) -> Found:
+        pairs = context.range(records).map(lambda i: (i % keys, i))
+        sums = pairs.aggregateByKey(
+            (0, 0),
+            lambda c, v: (c[0] + v, c[1] + 1),
+            lambda a, b: (a[0] + b[0], a[1] + b[1]),
+        )
+        return consume(sums, lambda pair: pair[1][0])
+
+    return time_job(run, job)
+
+
 def group_by_key(run: Run, keys: int) -> Answer:
     """`sc.range(n).map(lambda i: (i % keys, i)).groupByKey()`.
 

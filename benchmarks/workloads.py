@@ -144,6 +144,12 @@ def typed_merger_rows() -> Iterator[Workload]:
         partial(in_process.average_values, keys=MANY_KEYS),
     )
     yield Workload(
+        f"sets-{MANY_KEYS}",
+        f"`mergeValues`, `add` to a set, {MANY_KEYS:,} keys",
+        None,
+        partial(in_process.set_values, keys=MANY_KEYS),
+    )
+    yield Workload(
         "held-distinct",
         "`mergeValues`, (int, int) pairs, all keys distinct",
         None,
@@ -208,6 +214,12 @@ def spark_rows() -> Iterator[Workload]:
         f"word count, {MANY_KEYS:,} words",
         2.2,
         partial(on_spark.count_words, words=MANY_KEYS),
+    )
+    yield Workload(
+        "spark-average",
+        f"`aggregateByKey` to a sum and a count, {MANY_KEYS:,} keys",
+        None,
+        partial(on_spark.average_by_key, keys=MANY_KEYS),
     )
     yield Workload(
         "spark-distinct",

@@ -72,7 +72,7 @@ _PLACEHOLDER = getattr(functools, "Placeholder", object())
 
 # As they are when nobody has put others in their place yet.
 _BUILTINS = {name: getattr(builtins, name) for name in CALLABLE_BUILTINS}
-_CONTAINERS = (list, set)
+_CONTAINERS = (list, set, tuple)
 _UNION = set.union
 _DEEPCOPY = copy.deepcopy
 
@@ -306,7 +306,7 @@ def _copied(cell: _Cell, path: _Path) -> tuple[Expression, _Path]:
 def _container(
     kind: str, arguments: tuple[Expression, ...], path: _Path
 ) -> tuple[Expression, _Path]:
-    """Return a new list or set of what is in a container that is made for it alone."""
+    """Return a new container of what is in one that is made for it alone."""
     if not arguments:
         return _computed(Build(kind, ()), path)
     [items] = arguments

@@ -266,7 +266,7 @@ def _set_of_two(a: Any, b: Any) -> Any:
 
 
 def _empty(a: Any, b: Any) -> Any:
-    return set(), list(), a, b  # noqa: C408 (people write that)
+    return tuple([set(), list(), tuple(), a, b])  # noqa: C408, C409 (people write that)
 
 
 @pytest.mark.parametrize("function", [_list_of_two, _set_of_two, _empty, set.union])
