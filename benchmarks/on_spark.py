@@ -239,6 +239,25 @@ def join(run: Run) -> Answer:
     return time_job(run, job)
 
 
+def join_many_with_few(run: Run, operation: str, keys: int) -> Answer:
+    """`sc.range(n).map(lambda i: (i % keys, i))`, joined with a tenth of the records, made alike.
+
+    Of a join the left values are summed up in the workers, of `cogroup` the lengths of the left
+    groups.
+    """
+
+    def left_of(pair: Any) -> int:
+        left = pair[1][0]
+        return left if isinstance(left, int) else len(left)
+
+    def job(context: SparkContext, records: int) -> Found:
+        left = context.range(records).map(lambda i: (i % keys, i))
+        right = context.range(records // 10).map(lambda i: (i % keys, i))
+        return consume(getattr(left, operation)(right), left_of)
+
+    return time_job(run, job)
+
+
 def sort_by_key(run: Run) -> Answer:
     """`sortByKey()` of `sc.range(n)` mapped to pairs with int keys in random order.
 

@@ -228,6 +228,19 @@ def spark_rows() -> Iterator[Workload]:
         partial(on_spark.distinct, keys=MANY_KEYS),
     )
     yield Workload("spark-join", "`join`, every key once on either side", 1.0, on_spark.join)
+    for operation, limit, target in (
+        ("join", None, 5.0),
+        ("join", LIMIT, 7.0),
+        ("leftOuterJoin", None, 4.0),
+        ("cogroup", None, 4.0),
+    ):
+        yield Workload(
+            f"spark-many-{operation}" + ("-limit" if limit else ""),
+            f"`{operation}` with a tenth of the records, {MANY_KEYS:,} keys",
+            target,
+            partial(on_spark.join_many_with_few, operation=operation, keys=MANY_KEYS),
+            limit,
+        )
     yield Workload("spark-sort", "`sortByKey`", 1.0, on_spark.sort_by_key)
     for name, workers, jobs, reuse in (
         ("spark-tiny", "workers reused", on_spark.TINY_JOBS, True),

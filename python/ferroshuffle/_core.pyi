@@ -8,6 +8,7 @@ __all__ = [
     "BlockReader",
     "CorruptBlockError",
     "Counters",
+    "JoinedRecords",
     "Merger",
     "RecordsIterator",
     "ShuffleWriter",
@@ -105,9 +106,22 @@ class ShuffleWriter:
         makes_blocks: bool,
         limit_mib: float,
         counters: Counters | None = None,
+        tag: int | None = None,
     ) -> ShuffleWriter: ...
     def __iter__(self) -> Iterator[bytes]: ...
     def __next__(self, /) -> bytes: ...
+    def close(self, /) -> None: ...
+
+@final
+class JoinedRecords:
+    @staticmethod
+    def pairs(groups: Iterable[Any], keeps: tuple[bool, bool]) -> JoinedRecords: ...
+    @staticmethod
+    def cogroups(
+        groups: Iterable[Any], sides: int, wrap: Callable[[list[Any]], Any]
+    ) -> JoinedRecords: ...
+    def __iter__(self) -> Iterator[tuple[Any, Any]]: ...
+    def __next__(self, /) -> tuple[Any, Any]: ...
     def close(self, /) -> None: ...
 
 @final

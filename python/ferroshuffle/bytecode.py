@@ -312,7 +312,9 @@ def _container(
     [items] = arguments
     is_its_own = any(each is items for each in path.computed)
     is_changed = any(each is items for each in all_parts(*path.changes))
-    if not isinstance(items, Build) or not is_its_own or is_changed:
+    # What is in a set is there once, and in another order.
+    is_as_it_stands = isinstance(items, Build) and (items.kind != "set" or kind == "set")
+    if not isinstance(items, Build) or not (is_as_it_stands and is_its_own) or is_changed:
         _refuse(f"calls `{kind}` of something that is not recognised")
     others = tuple(each for each in path.computed if each is not items)
     return _computed(Build(kind, items.items), replace(path, computed=others))

@@ -14,6 +14,7 @@ pub mod ffi;
 pub mod gil_cell;
 pub mod guard;
 pub mod handover;
+pub mod joined;
 pub mod merger;
 pub mod object_block;
 pub mod object_table;
@@ -66,6 +67,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<external_list::ValuesIterator>()?;
     module.add_class::<sorter::SortedIterator>()?;
     module.add_class::<writer::ShuffleWriter>()?;
+    module.add_class::<joined::JoinedRecords>()?;
     module.add_class::<block_reader::BlockReader>()?;
     module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
     module.add_function(wrap_pyfunction!(block_reader::records_of, module)?)?;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use pyo3::exceptions::PyBaseException;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
@@ -46,8 +47,9 @@ struct Behind {
     iterator: Py<PyAny>,
     rest: Option<Rest>,
     misfit: Option<(Py<PyAny>, Records)>,
-    /// What reading ended with.
-    error: Option<Error>,
+    /// What reading ended with. As an object, so that the garbage collector sees what its traceback
+    /// holds.
+    error: Option<Py<PyBaseException>>,
 }
 
 const BEYOND_64_BITS: &str = "an int beyond 64 bits was computed";
@@ -80,6 +82,7 @@ impl Table {
     pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         if let Some(behind) = &self.behind {
             visit.call(&behind.iterator)?;
+            visit.call(&behind.error)?;
         }
         let behind = self
             .behind
@@ -168,7 +171,7 @@ impl Table {
             iterator: iterator.clone().unbind(),
             rest,
             misfit,
-            error,
+            error: error.map(|error| PyErr::from(error).into_value(iterator.py())),
         }));
         Err(first)
     }
@@ -176,10 +179,8 @@ impl Table {
     /// What reading `iterator` ended with, behind a record that its function failed for; the other
     /// records behind that one are the next to be merged.
     fn go_on_with(&mut self, iterator: &Bound<'_, PyAny>, kind: Records) -> Option<Error> {
-        let behind = self.behind.take()?;
-        if !behind.iterator.is(iterator) {
-            return None;
-        }
+        let of_this = |behind: &mut Box<Behind>| behind.iterator.is(iterator);
+        let behind = self.behind.take_if(of_this)?;
         if let Some(mut rest) = behind.rest {
             rest.records = kind;
             self.rest = Some(rest);
@@ -187,7 +188,8 @@ impl Table {
         if let Some((record, _)) = behind.misfit {
             self.misfit = Some((record, kind));
         }
-        behind.error
+        let error = behind.error?.into_bound(iterator.py());
+        Some(PyErr::from_value(error.into_any()).into())
     }
 
     /// Merges records that were read. Where a function fails for one, those behind it stay.

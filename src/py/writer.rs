@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use pyo3::exceptions::PyRuntimeError;
+use pyo3::exceptions::{PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -222,6 +222,40 @@ enum Gathered {
     Objects(Buckets),
 }
 
+/// What goes with each value, so that the values of several map outputs can be told apart.
+struct Tag {
+    object: Py<PyAny>,
+    /// A column of that one row.
+    column: TypedColumn,
+}
+
+impl Tag {
+    fn of(object: &Bound<'_, PyAny>) -> PyResult<Self> {
+        let mut column = typed::column_for(object.as_borrowed())
+            .ok_or_else(|| PyTypeError::new_err("a tag is an int or a bool"))?;
+        typed::push(&mut column, object.as_borrowed())?;
+        Ok(Self {
+            object: object.clone().unbind(),
+            column,
+        })
+    }
+
+    /// The record with its value tagged: a tuple of the tag and the value.
+    fn put_on<'py>(&self, record: &Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+        let (py, pair) = (record.py(), pair_of(record)?);
+        let tagged = ffi::new_pair(
+            py,
+            self.object.clone_ref(py),
+            pair.value.to_owned().unbind(),
+        )?;
+        Ok(ffi::new_pair(
+            py,
+            pair.key.to_owned().unbind(),
+            tagged.unbind(),
+        )?)
+    }
+}
+
 /// What is being written.
 enum Outgoing {
     Columns(Columns, Layout),
@@ -234,6 +268,7 @@ struct Serializer {
     dumps: Py<PyAny>,
     /// Pieces are blocks; else they are what `dumps` makes, and no record is in columns.
     makes_blocks: bool,
+    tag: Option<Tag>,
 }
 
 impl Serializer {
@@ -246,7 +281,15 @@ impl Serializer {
         match outgoing {
             Outgoing::Columns(columns, layout) => {
                 let rows = layout.rows(partition as usize);
-                let (keys, values) = (columns.keys.gather(rows)?, columns.values.gather(rows)?);
+                let (keys, mut values) = (columns.keys.gather(rows)?, columns.values.gather(rows)?);
+                if let Some(tag) = &self.tag {
+                    let mut tags = tag.column.fresh();
+                    tags.try_reserve(rows.len())?;
+                    for _ in rows {
+                        tags.push_from(&tag.column, 0)?;
+                    }
+                    values = TypedColumn::Tuple(vec![tags, values]);
+                }
                 Ok(wire::frame_of_columns(py, &keys, &values)?.into_any())
             }
             Outgoing::Objects(buckets) => {
@@ -387,7 +430,7 @@ impl State {
                 counters.partition_time.time(push)?;
                 columns.0.len()
             } else if let Some(record) = ffi::next(&records)? {
-                let record = as_pair(record)?;
+                let record = self.as_pair(record)?;
                 let push = || self.push(&record, most_references);
                 sampler.time(&counters.partition_time, push)?;
                 self.sampler = sampler;
@@ -422,7 +465,18 @@ impl State {
                 return Ok(());
             }
         }
-        self.objects(record.py())?.push(partition, record)
+        let record = self.tagged(record.clone())?;
+        self.objects(record.py())?.push(partition, &record)
+    }
+
+    /// The record as a tuple of two. Where PySpark tags values it takes the first two items of
+    /// whatever a record is.
+    fn as_pair<'py>(&self, record: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+        if self.serializer.tag.is_none() || ffi::pair(&record).is_some() {
+            return as_pair(record);
+        }
+        let (key, value) = (record.get_item(0)?, record.get_item(1)?);
+        Ok(ffi::new_pair(record.py(), key.unbind(), value.unbind())?)
     }
 
     /// Adds columns.
@@ -438,11 +492,19 @@ impl State {
         }
         let mut other = Columns::of(keys, values);
         other.append(py, added, &self.partitioner)?;
-        let objects = self.objects(py)?;
         for row in 0..keys.len() {
-            objects.push(other.partition(row), &other.record(py, row)?)?;
+            let record = self.tagged(other.record(py, row)?)?;
+            self.objects(py)?.push(other.partition(row), &record)?;
         }
         Ok(())
+    }
+
+    /// The record with its value tagged, where values are.
+    fn tagged<'py>(&self, record: Bound<'py, PyAny>) -> Result<Bound<'py, PyAny>> {
+        match &self.serializer.tag {
+            Some(tag) => tag.put_on(&record),
+            None => Ok(record),
+        }
     }
 
     /// What was gathered, as objects.
@@ -450,7 +512,8 @@ impl State {
         if let Some(Gathered::Columns(columns)) = &self.gathered {
             let mut buckets = Buckets::default();
             for row in 0..columns.partitions.len() {
-                buckets.push(columns.partition(row), &columns.record(py, row)?)?;
+                let record = self.tagged(columns.record(py, row)?)?;
+                buckets.push(columns.partition(row), &record)?;
             }
             self.gathered = Some(Gathered::Objects(buckets));
         }
@@ -490,11 +553,12 @@ impl ShuffleWriter {
     /// `partitions` is taken; with `is_portable_hash` it is PySpark's own. Records are written
     /// early where the process holds more than `limit_mib` MiB. With `makes_blocks` pieces are
     /// frames of blocks, in which typed records are columns; else they are what `dumps` makes.
-    /// What becomes of the records is counted by `counters`.
+    /// What becomes of the records is counted by `counters`. With a `tag`, an int or a bool, the value
+    /// of each is a tuple of that and what it was.
     #[new]
     #[pyo3(signature = (
         records, partition_function, is_portable_hash, partitions, dumps, makes_blocks, limit_mib,
-        counters=None
+        counters=None, tag=None
     ))]
     #[allow(clippy::too_many_arguments)] // all are told by name in one place
     fn new(
@@ -506,6 +570,7 @@ impl ShuffleWriter {
         makes_blocks: bool,
         limit_mib: f64,
         counters: Option<&Bound<'_, Counters>>,
+        tag: Option<&Bound<'_, PyAny>>,
     ) -> PyResult<Self> {
         let mut interval = CheckInterval::new(FIRST_LOOK);
         interval.starts_at(memory::resident_bytes());
@@ -520,6 +585,7 @@ impl ShuffleWriter {
                 serializer: Serializer {
                     dumps,
                     makes_blocks,
+                    tag: tag.map(Tag::of).transpose()?,
                 },
                 gathered: None,
                 count: 0,

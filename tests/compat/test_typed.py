@@ -5,10 +5,12 @@ from __future__ import annotations
 import _thread
 import contextlib
 import copy
+import gc
 import itertools
 import operator
 import signal
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from types import FrameType
@@ -951,7 +953,20 @@ def test_who_goes_on_after_an_exception_misses_no_record(
         if ends[0] == outcome(lambda: None):
             break
         if data.draw(st.integers(0, 3)) == 0:
-            # Another one in between, behind which nothing of the first is left in either.
+            # Another one in between.
             for merger in (left, right):
                 merger.mergeValues(iter([(9, 5)]))
-            break
+
+
+def test_what_was_read_behind_an_exception_is_let_go() -> None:
+    functions, [too_large, _] = GOING_ON["an int that no float holds"]
+    mergers = []
+    for _ in range(10):
+        merger = ours(functions)
+        records = _Broken([(1, 1), (1, 1), (1, too_large), (1, 1), KeyError("broken")])
+        with pytest.raises(OverflowError):
+            merger.mergeValues(records)
+        mergers.append(weakref.ref(merger))
+        del merger, records
+    gc.collect()
+    assert [merger() for merger in mergers] == [None] * 10

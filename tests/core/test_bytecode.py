@@ -295,6 +295,8 @@ def _changed_afterwards(a: Any, b: Any) -> Any:
         (_changed_afterwards, "does not show"),
         (lambda a, b: set(b), "calls `set` of something"),
         (lambda a, b: list("ab"), "calls `list` of something"),
+        (lambda a, b: list({a, b}), "calls `list` of something"),
+        (lambda a, b: tuple(set([a])), "calls `tuple` of something"),  # noqa: C405 (as above)
         (lambda a, b: frozenset([a]), "calls `frozenset`"),
         (_loop, "loops"),
         (_guarded, "exceptions|SETUP_FINALLY"),

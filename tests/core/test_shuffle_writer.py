@@ -50,10 +50,11 @@ def writer(
     function: Callable[[Any], Any] = portable_hash,
     dumps: Callable[[Any], Any] = cloudpickle.dumps,
     limit: float = NO_LIMIT_MIB,
+    tag: Any = None,
 ) -> Any:
     is_portable = function is portable_hash
     return _core.ShuffleWriter(
-        records, function, is_portable, partitions, dumps, makes_blocks, limit
+        records, function, is_portable, partitions, dumps, makes_blocks, limit, tag=tag
     )
 
 
@@ -305,3 +306,26 @@ def test_a_cycle_through_it_is_collected() -> None:
     del key, output, records
     gc.collect()
     assert gone() is None
+
+
+@pytest.mark.parametrize("tag", [False, True, 0, 7])
+@given(st.lists(st.tuples(values.keys, st.integers() | st.none() | st.text()), max_size=20))
+def test_a_tag_goes_with_each_value(tag: int, records: list[Any]) -> None:
+    tagged = [(key, (tag, value)) for key, value in records]
+    found = by_partition(writer(iter(records), tag=tag))
+    expected = by_partition(writer(iter(tagged)))
+    assert exact(found) == exact(expected)
+
+
+def test_a_tag_is_put_on_the_first_two_items_of_a_record() -> None:
+    records = [(1, 2, 3), [4, 5], "ab", (6, "x"), (7, 8.0)]
+    found = [
+        record for part in by_partition(writer(records, 1, tag=True)).values() for record in part
+    ]
+    expected = [(1, (True, 2)), (4, (True, 5)), ("a", (True, "b")), (6, (True, "x"))]
+    assert exact(found) == exact([*expected, (7, (True, 8.0))])
+    for bad, error in ((5, TypeError), ((1,), IndexError)):
+        with pytest.raises(error):
+            list(writer([bad], tag=True))
+    with pytest.raises(TypeError, match="an int or a bool"):
+        writer([], tag=object())

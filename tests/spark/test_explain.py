@@ -112,6 +112,7 @@ OPERATIONS: dict[str, tuple[Callable[[Any], Any], list[tuple[str, str]]]] = {
         [("reduceByKey", "min of value")],
     ),
     "join": (lambda rdd: rdd.join(rdd.reduceByKey(min)), [
+        ("join", "list of value"),
         ("reduceByKey", "min of value"),
         ("join", "list of value"),
     ]),

@@ -4,8 +4,9 @@ Switch PySpark in this process to ferroshuffle, and back.
 PySpark finds its shuffle classes as globals of a few of its modules. We put ours in their place,
 and leave the modules themselves where they are: a module of ours under the name
 ``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there. The other
-thing that we replace is ``RDD.partitionBy``, which all key-value operations shuffle with; and a few
-methods do what they did, and note for `ferroshuffle.explain` what their result comes from.
+things that we replace are ``RDD.partitionBy``, which all key-value operations shuffle with, and the
+functions behind joins and ``cogroup``; and a few methods do what they did, and note for
+`ferroshuffle.explain` what their result comes from.
 
 The functions that PySpark ships to its workers travel by value and our classes by reference, so a
 worker imports ferroshuffle by itself and nothing is patched there.
@@ -21,8 +22,9 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ferroshuffle import __version__
+from ferroshuffle.spark.joins import cogroup, join
 from ferroshuffle.spark.lineage import noting
-from ferroshuffle.spark.rdd import partition_by
+from ferroshuffle.spark.rdd import Shuffles, partition_by
 from ferroshuffle.spark.versions import warn_if_untried
 
 # Not the spill counters: PySpark's worker and users assign those where they are.
@@ -40,6 +42,14 @@ _REPLACED = (
     "_get_local_dirs",
     "_compressed_serializer",
 )
+
+# Of each join, which sides it keeps values of that the other one has no key for.
+_KEEPS = {
+    "python_join": (False, False),
+    "python_left_outer_join": (True, False),
+    "python_right_outer_join": (False, True),
+    "python_full_outer_join": (True, True),
+}
 
 # From `install` over `ferroshuffle.install` to the user's line.
 _STACKLEVEL = 3
@@ -60,9 +70,12 @@ def install() -> None:
         stock = {name: theirs[name] for name in _REPLACED if name in theirs}
         shuffle = importlib.import_module("ferroshuffle.shuffle")
         ours = {name: getattr(shuffle, name) for name in stock}
+        shuffles = Shuffles(pyspark.RDD.partitionBy)
+        for name, theirs_now, ours_now in _joins(pyspark, shuffles):
+            stock[name], ours[name] = theirs_now, ours_now
         pickler = pyspark.cloudpickle.CloudPickler
         reducer = pickler.reducer_override
-        methods = list(_methods(pyspark))
+        methods = list(_methods(pyspark, shuffles))
 
         def undo() -> None:
             _rebind(ours, stock)
@@ -78,10 +91,19 @@ def install() -> None:
             setattr(owner, name, ours_now)
 
 
-def _methods(pyspark: Any) -> Iterator[tuple[type, str, Any, Any]]:
+def _joins(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the functions behind joins and `cogroup`: their names, stock's and ours."""
+    for name, keeps in _KEEPS.items():
+        stock = getattr(pyspark.join, name)
+        yield name, stock, join(stock, shuffles, keeps)
+    stock = pyspark.join.python_cogroup
+    yield "python_cogroup", stock, cogroup(stock, shuffles)
+
+
+def _methods(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[type, str, Any, Any]]:
     """Yield the methods that we replace: whose they are, their names, stock's and ours."""
     theirs = pyspark.RDD.partitionBy
-    yield pyspark.RDD, "partitionBy", theirs, partition_by(theirs)
+    yield pyspark.RDD, "partitionBy", theirs, partition_by(theirs, shuffles)
     # What makes an RDD in the JVM, and so leaves `explain` nothing to follow.
     for owner, names in (
         (pyspark.RDD, ("union", "cartesian", "zip", "coalesce")),
@@ -111,7 +133,7 @@ def _import_pyspark() -> Any:
     try:
         pyspark = importlib.import_module("pyspark")
         # PySpark 4 keeps RDDs in `pyspark.core.rdd` and answers to this older name as well.
-        for module in ("pyspark.shuffle", "pyspark.cloudpickle", "pyspark.rdd"):
+        for module in ("pyspark.shuffle", "pyspark.cloudpickle", "pyspark.rdd", "pyspark.join"):
             importlib.import_module(module)
     except ImportError as error:
         raise ImportError(

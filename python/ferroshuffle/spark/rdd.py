@@ -39,6 +39,8 @@ class MapOutput:
         Records are written early where the process holds more than this, in MiB.
     metrics : ShuffleMetrics, optional
         Where what is counted goes.
+    tag : int or bool, optional
+        Each value is sent as a tuple of this and what it was.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class MapOutput:
         makes_blocks: bool,
         limit: float,
         metrics: ShuffleMetrics | None = None,
+        tag: int | None = None,
     ):
         self.partitions = partitions
         self.partition_function = partition_function
@@ -58,6 +61,7 @@ class MapOutput:
         self.makes_blocks = makes_blocks
         self.limit = limit
         self.metrics = metrics
+        self.tag = tag
 
     def __call__(self, _split: int, records: Iterable[Any]) -> _core.ShuffleWriter:
         """Return in turn the packed number of a partition and bytes of some of its records."""
@@ -71,24 +75,89 @@ class MapOutput:
             self.makes_blocks,
             self.limit,
             None if self.metrics is None else self.metrics.counters,
+            self.tag,
         )
 
 
-def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
+class Shuffles:
+    """Makes shuffles as `RDD.partitionBy` does, whose stock form is `stock`."""
+
+    def __init__(self, stock: Callable[..., Any]):
+        from pyspark import serializers
+
+        self._spark: Any = importlib.import_module("pyspark.rdd")
+        # The one that PySpark itself takes, whatever has been put in its place since.
+        self.portable_hash = inspect.signature(stock).parameters["partitionFunc"].default
+        self._plain = serializers.CPickleSerializer
+        # Of an unknown batch size: our pieces have other lengths than those that PySpark would
+        # send, and zip() must not take two RDDs for cut alike.
+        self._batched: Any = serializers.AutoBatchedSerializer
+
+    def partitioner(self, partitions: int, function: Callable[[Any], int] | None = None) -> Any:
+        """Return PySpark's partitioner, by `portable_hash` where no function is given."""
+        return self._spark.Partitioner(partitions, function or self.portable_hash)
+
+    def makes_blocks(self, context: Any) -> bool:
+        """Return whether records are sent in blocks, and so in columns where they are typed."""
+        # Frames of blocks are pickles, so that whoever takes PySpark's way can read them.
+        return type(context._unbatched_serializer) is self._plain and is_enabled()
+
+    def call_site(self, context: Any) -> Any:
+        """Return a context manager in which Spark names what is made after the line of the user's.
+
+        PySpark is asked, which looks for a function of its own that the user has called.
+        """
+        return importlib.import_module("pyspark.traceback_utils").SCCallSiteSync(context)
+
+    def shuffled(
+        self, rdd: Any, partitioner: Any, site: Any, aggregator: Any = None, tag: int | None = None
+    ) -> Any:
+        """Return a shuffled RDD, with `tag` beside each value if there is one.
+
+        `aggregator` is what its records are merged by, on either side, if they are.
+        """
+        from ferroshuffle.serializers import BlockSerializer
+        from ferroshuffle.spark.lineage import note_shuffle, shuffle_of
+        from ferroshuffle.spark.stats import ShufflesOfContext
+
+        context, partitions = rdd.ctx, partitioner.numPartitions
+        function = partitioner.partitionFunc
+        serializer = context._unbatched_serializer
+        makes_blocks = self.makes_blocks(context)
+        shuffle = shuffle_of(rdd, aggregator, site._call_site, partitions)
+        metrics = ShufflesOfContext.of(context).add(shuffle.told)
+        if aggregator is not None:
+            aggregator.metrics = metrics
+        output = MapOutput(
+            partitions,
+            function,
+            function is self.portable_hash,
+            serializer,
+            makes_blocks,
+            rdd._memory_limit() / 2,
+            metrics,
+            tag,
+        )
+        map_side = rdd.mapPartitionsWithIndex(output, preservesPartitioning=True)
+        map_side._bypass_serializer = True  # its items are bytes already
+        jvm = context._jvm
+        with site:
+            pairs = jvm.PairwiseRDD(map_side._jrdd.rdd()).asJavaPairRDD()
+            jvm_partitioner = jvm.PythonPartitioner(partitions, id(function))
+        values = jvm.PythonRDD.valueOfPair(pairs.partitionBy(jvm_partitioner))
+        batched = self._batched(serializer)
+        deserializer = BlockSerializer(serializer, metrics) if makes_blocks else batched
+        reduce_side: Any = self._spark.RDD(values, context, deserializer)
+        reduce_side.partitioner = partitioner
+        note_shuffle(reduce_side, shuffle)
+        return reduce_side
+
+
+def partition_by(stock: Callable[..., Any], shuffles: Shuffles) -> Callable[..., Any]:
     """Return the `RDD.partitionBy` that takes the place of PySpark's, which is `stock`."""
-    from pyspark import serializers
+    from ferroshuffle.spark.lineage import aggregator_of
 
-    from ferroshuffle.serializers import BlockSerializer
-    from ferroshuffle.spark.lineage import aggregator_of, note_shuffle, shuffle_of
-    from ferroshuffle.spark.stats import ShufflesOfContext
-
-    spark: Any = importlib.import_module("pyspark.rdd")
-    # The one that PySpark itself takes, whatever has been put in its place since.
-    portable_hash = inspect.signature(stock).parameters["partitionFunc"].default
-
-    # Of an unknown batch size: our pieces have other lengths than those that PySpark would send,
-    # and zip() must not take two RDDs for cut alike.
-    batched: Any = serializers.AutoBatchedSerializer
+    portable_hash = shuffles.portable_hash
 
     @functools.wraps(stock)
     def partitionBy(  # noqa: N802
@@ -97,40 +166,10 @@ def partition_by(stock: Callable[..., Any]) -> Callable[..., Any]:
         partitionFunc: Callable[[Any], int] = portable_hash,  # noqa: N803
     ) -> Any:
         partitions = self._defaultReducePartitions() if numPartitions is None else numPartitions
-        partitioner = spark.Partitioner(partitions, partitionFunc)
+        partitioner = shuffles.partitioner(partitions, partitionFunc)
         if self.partitioner == partitioner:
             return self
-        context = self.ctx
-        serializer = context._unbatched_serializer
-        # Frames of blocks are pickles, so that whoever takes PySpark's way can read them.
-        makes_blocks = type(serializer) is serializers.CPickleSerializer and is_enabled()
-        site = _call_site(context)
-        aggregator = aggregator_of(self)
-        shuffle = shuffle_of(self, aggregator, site._call_site, partitions)
-        metrics = ShufflesOfContext.of(context).add(shuffle.told)
-        if aggregator is not None:
-            aggregator.metrics = metrics
-        output = MapOutput(
-            partitions,
-            partitionFunc,
-            partitionFunc is portable_hash,
-            serializer,
-            makes_blocks,
-            self._memory_limit() / 2,
-            metrics,
-        )
-        map_side = self.mapPartitionsWithIndex(output, preservesPartitioning=True)
-        map_side._bypass_serializer = True  # its items are bytes already
-        jvm = context._jvm
-        with site:
-            pairs = jvm.PairwiseRDD(map_side._jrdd.rdd()).asJavaPairRDD()
-            jvm_partitioner = jvm.PythonPartitioner(partitions, id(partitionFunc))
-        shuffled = jvm.PythonRDD.valueOfPair(pairs.partitionBy(jvm_partitioner))
-        deserializer = BlockSerializer(serializer, metrics) if makes_blocks else batched(serializer)
-        reduce_side: Any = spark.RDD(shuffled, context, deserializer)
-        reduce_side.partitioner = partitioner
-        note_shuffle(reduce_side, shuffle)
-        return reduce_side
+        return shuffles.shuffled(self, partitioner, _call_site(self.ctx), aggregator_of(self))
 
     return partitionBy
 
