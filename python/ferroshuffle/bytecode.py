@@ -419,8 +419,8 @@ def _is_of_running(code: types.CodeType, name: str, is_sent: bool) -> bool:
     frame: types.FrameType | None = sys._getframe(1)
     while frame is not None:
         enclosing = frame.f_code
-        if name in enclosing.co_cellvars and _encloses(enclosing, code, name):
-            within = _within(enclosing, name)
+        within = _within(enclosing, name) if name in enclosing.co_cellvars else []
+        if any(each is code for each in within):
             return not any(_sets(each, name) for each in within) and (
                 is_sent or not _sets(enclosing, name)
             )
@@ -433,10 +433,6 @@ def _within(code: types.CodeType, name: str) -> list[types.CodeType]:
     inner = [each for each in code.co_consts if isinstance(each, types.CodeType)]
     looking = [each for each in inner if name in each.co_freevars]
     return [*looking, *(deeper for each in looking for deeper in _within(each, name))]
-
-
-def _encloses(code: types.CodeType, inner: types.CodeType, name: str) -> bool:
-    return any(each is inner for each in _within(code, name))
 
 
 def _sets(code: types.CodeType, name: str) -> bool:

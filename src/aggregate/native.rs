@@ -249,12 +249,12 @@ impl NativeAggregate {
             return Ok(false);
         }
         for slice in collected.list(row as usize)?.chunks(most) {
-            let mut items = collected.items().fresh();
             let piece = if let StateColumn::Joined(_) = first {
-                items.push_joined(collected.items(), slice)?;
-                items
+                let mut piece = collected.items().fresh();
+                piece.push_joined(collected.items(), slice)?;
+                piece
             } else {
-                items = collected.items().gather(slice)?;
+                let items = collected.items().gather(slice)?;
                 let lists = Lists {
                     ends: vec![items.len()],
                     items: Box::new(items),
@@ -281,7 +281,7 @@ impl NativeAggregate {
         self.collected().map(Collected::sorts).max().unwrap_or(0)
     }
 
-    /// The same in `row`.
+    /// The items and pieces of those in `row`.
     pub fn items(&self, row: usize) -> usize {
         self.collected().map(|lists| lists.count(row)).sum()
     }

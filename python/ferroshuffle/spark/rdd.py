@@ -102,13 +102,6 @@ class Shuffles:
         # Frames of blocks are pickles, so that whoever takes PySpark's way can read them.
         return type(context._unbatched_serializer) is self._plain and is_enabled()
 
-    def call_site(self, context: Any) -> Any:
-        """Return a context manager in which Spark names what is made after the line of the user's.
-
-        PySpark is asked, which looks for a function of its own that the user has called.
-        """
-        return importlib.import_module("pyspark.traceback_utils").SCCallSiteSync(context)
-
     def shuffled(
         self, rdd: Any, partitioner: Any, site: Any, aggregator: Any = None, tag: int | None = None
     ) -> Any:
@@ -169,16 +162,25 @@ def partition_by(stock: Callable[..., Any], shuffles: Shuffles) -> Callable[...,
         partitioner = shuffles.partitioner(partitions, partitionFunc)
         if self.partitioner == partitioner:
             return self
-        return shuffles.shuffled(self, partitioner, _call_site(self.ctx), aggregator_of(self))
+        return shuffles.shuffled(
+            self, partitioner, _call_site_of_caller(self.ctx), aggregator_of(self)
+        )
 
     return partitionBy
 
 
-def _call_site(context: Any) -> Any:
-    """Return a context manager in which Spark names what is made after the line of the user's."""
+def call_site(context: Any) -> Any:
+    """Return a context manager in which Spark names what is made after the line of the user's.
+
+    PySpark is asked, which looks for a function of its own that the user has called.
+    """
+    return importlib.import_module("pyspark.traceback_utils").SCCallSiteSync(context)
+
+
+def _call_site_of_caller(context: Any) -> Any:
+    """Return the same for a function of ours that the user, or PySpark, has called."""
     from pyspark import traceback_utils
 
-    call_site: Any = traceback_utils.SCCallSiteSync
     site = call_site(context)
     caller = sys._getframe(1).f_back
     if caller is None:
