@@ -10,6 +10,7 @@ __all__ = [
     "Counters",
     "JoinedRecords",
     "Merger",
+    "RangePartitioner",
     "RecordsIterator",
     "ShuffleWriter",
     "SortedIterator",
@@ -19,6 +20,7 @@ __all__ = [
     "__version__",
     "records_of",
     "resident_bytes",
+    "sample_keys",
     "sort_external",
     "takes_plan",
 ]
@@ -95,6 +97,19 @@ class RecordsIterator:
     def close(self, /) -> None: ...
 
 @final
+class RangePartitioner:
+    def __new__(
+        cls,
+        bounds: list[Any],
+        partitions: int,
+        reverse: bool,
+        key: Callable[[Any], Any],
+        plan: tuple[Any, ...] | None = None,
+    ) -> RangePartitioner: ...
+    def __call__(self, key: Any, /) -> int: ...
+    def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
 class ShuffleWriter:
     def __new__(
         cls,
@@ -164,11 +179,17 @@ class AutoSerializer:
 
 def records_of(block: bytes, loads: Callable[[bytes], Any]) -> list[Any]: ...
 def resident_bytes() -> int: ...
+def sample_keys(
+    records: Iterable[Any], uniform: Callable[[], float], wanted: float
+) -> tuple[int, list[tuple[float, Any]]]: ...
 def sort_external(
     owner: object,
     iterator: Iterable[Any],
     key: Callable[[Any], Any] | None,
     reverse: bool,
     localdirs: list[str],
+    read_from: int | None = None,
+    plan: tuple[Any, ...] | None = None,
+    lazily: bool = False,
 ) -> Iterable[Any]: ...
 def takes_plan(plan: tuple[Any, ...]) -> bool: ...

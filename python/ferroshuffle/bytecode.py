@@ -74,6 +74,7 @@ _PLACEHOLDER = getattr(functools, "Placeholder", object())
 _BUILTINS = {name: getattr(builtins, name) for name in CALLABLE_BUILTINS}
 _CONTAINERS = (list, set, tuple)
 _UNION = set.union
+_LOWER = str.lower
 _DEEPCOPY = copy.deepcopy
 
 _NAMES_OF_3_10 = {
@@ -172,9 +173,19 @@ class _Path:
 
 
 def _check_needed(computed: Iterable[Expression], roots: Iterable[Expression]) -> None:
-    needed = {id(each) for each in all_parts(*roots)}
-    if any(id(each) not in needed for each in computed):
-        _refuse("computes something that its result does not show")
+    needed = {id(each): each for each in all_parts(*roots)}
+    # Of what is unpacked, one item tells that there are as many as there have to be.
+    unpacked = {_unpacking(each) for each in needed.values()} - {None}
+    for each in computed:
+        if id(each) not in needed and _unpacking(each) not in unpacked:
+            _refuse("computes something that its result does not show")
+
+
+def _unpacking(part: Expression) -> tuple[int, int] | None:
+    """Return what is unpacked to how many names, where a part is an item of that."""
+    if isinstance(part, Item) and part.unpacked is not None:
+        return id(part.of), part.unpacked
+    return None
 
 
 #: Goes on with the value of a call: there may be several, one for each way through it.
@@ -235,12 +246,17 @@ class _Reader:
             return _computed(Call(name, arguments), path)
         if function is _UNION and len(arguments) == 2:
             return _computed(Method(arguments[0], "union", arguments[1:]), path)
+        if function is _LOWER and len(arguments) == 1:
+            return _computed(Method(arguments[0], "lower", ()), path)
         if type(function) is type and function in _CONTAINERS and len(arguments) < 2:
             return _container(function.__name__, arguments, path)
         if type(function) is operator.itemgetter and len(arguments) == 1:
             indices = function.__reduce__()[1]
-            if len(indices) == 1 and _is_immutable(indices[0]):
-                return _computed(Item(arguments[0], Constant(indices[0])), path)
+            if _is_immutable(indices):
+                items = [Item(arguments[0], Constant(index)) for index in indices]
+                if len(items) == 1:
+                    return _computed(items[0], path)
+                return _computed(Build("tuple", tuple(items)), path.computing(*items))
         raise NotRecognized(f"calls `{name}`, which is not recognised")
 
     def call_python(

@@ -21,7 +21,7 @@ IN_PLACE = frozenset(f"{each}=" for each in FOLDING)
 # Methods of the builtin types that change their object. They return None, so `or` goes on.
 CHANGING_METHODS = frozenset({"add", "append", "extend", "update"})
 # Those that give a new object.
-PURE_METHODS = frozenset({"copy", "intersection", "union"})
+PURE_METHODS = frozenset({"copy", "intersection", "lower", "union"})
 
 
 @dataclass(frozen=True)

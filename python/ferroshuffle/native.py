@@ -15,11 +15,16 @@ The engine knows numbers, texts and tuples of these. What it is told here is a t
 - an expression is ``("field", path)``, ``("value", path)``, ``("constant", object)``,
   ``("apply", function, expression)``, ``("operate", operator, expression, expression)``,
   ``("extreme", is_max, [expressions])`` or ``("if", test, then, other)``.
+
+A sort key, or an item of one, is ``("of", path)``, what is at a path in a record,
+``("lower", path)``, a text there in lower case, ``("tuple", [items])`` or
+``("computed", expression)``.
 """
 
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from typing import Any
 
 from ferroshuffle import _core
@@ -44,10 +49,11 @@ from ferroshuffle.expression import (
     Constant,
     Expression,
     Item,
+    Method,
     Operation,
     all_parts,
 )
-from ferroshuffle.recognize import NotRecognized, recognize
+from ferroshuffle.recognize import NotRecognized, recognize, recognize_key
 
 _COMPARISONS = frozenset({"<", "<=", ">", ">="})
 _OPERATORS = frozenset({"+", "-", "*", "&", "|", "^", "==", "!="}) | _COMPARISONS
@@ -65,6 +71,7 @@ _OF_LISTS = {
 Path = list[int]
 Size = tuple[Path, int]
 Plan = tuple[Any, list[Size], list[Size], bool]
+SortKey = tuple[tuple[str, Any], list[Size]]
 
 
 def plan(aggregator: Any, is_sent: bool = False) -> Plan | None:
@@ -79,6 +86,32 @@ def plan(aggregator: Any, is_sent: bool = False) -> Plan | None:
         return _lowered(aggregator, is_sent)
     except (NotRecognized, _NoNativeForm):
         return None
+
+
+def sort_key(
+    function: Callable[[Any], Any], is_of_first: bool = False, is_sent: bool = False
+) -> SortKey | None:
+    """Return the plan of a key function, or None where it is to be called.
+
+    With it come the places where there has to be a tuple of so many items. With `is_of_first` the
+    function is called with the first item of what is sorted. `is_sent` as for `plan`.
+    """
+    lowering = _Lowering()
+    of = Item(VALUE, Constant(0)) if is_of_first else VALUE
+    try:
+        return _part_of_key(lowering, recognize_key(function, of, is_sent)), lowering.sizes
+    except (NotRecognized, _NoNativeForm):
+        return None
+
+
+def _part_of_key(lowering: _Lowering, part: Expression) -> tuple[str, Any]:
+    if isinstance(part, Build) and part.kind == "tuple" and part.items:
+        return "tuple", [_part_of_key(lowering, item) for item in part.items]
+    if isinstance(part, Method) and part.name == "lower" and not part.arguments:
+        return "lower", _path(VALUE, part.of, lowering.sizes)
+    if isinstance(part, (Argument, Item)):
+        return "of", _path(VALUE, part, lowering.sizes)
+    return "computed", lowering.expression(part)
 
 
 def describe(aggregator: Any, is_sent: bool = False) -> tuple[str | None, str | None]:

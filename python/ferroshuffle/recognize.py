@@ -43,7 +43,7 @@ from ferroshuffle.expression import (
 )
 from ferroshuffle.sharing import shared
 
-__all__ = ["NotRecognized", "recognize"]
+__all__ = ["NotRecognized", "recognize", "recognize_key"]
 
 # Far more than any shape that is worth a native form. What is looked at once for each place that it
 # stands in would otherwise take forever, where parts are doubled again and again.
@@ -101,7 +101,28 @@ def recognize(
         raise NotRecognized("the functions are nested too deep to be read") from None
 
 
-def _read(name: str, read: Callable[[], Reading], arguments: Sequence[Argument]) -> Reading:
+def recognize_key(
+    function: Callable[[Any], Any], of: Expression = VALUE, is_sent: bool = False
+) -> Expression:
+    """Return what a key function computes of `of`.
+
+    Raises `NotRecognized` where that is not understood. `is_sent` as for `recognize`.
+
+    Examples
+    --------
+    >>> recognize_key(lambda number: -number)
+    Operation(operator='-', operands=(Argument(index=1),))
+    """
+    try:
+        reading = _read("key", partial(read, function, 1, (), is_sent), (of,))
+    except RecursionError:
+        raise NotRecognized("the key function is nested too deep to be read") from None
+    if reading.changes:
+        raise NotRecognized("`key` changes something")
+    return reading.result
+
+
+def _read(name: str, read: Callable[[], Reading], arguments: Sequence[Expression]) -> Reading:
     try:
         reading = read()
     except NotRecognized as refused:

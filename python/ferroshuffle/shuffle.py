@@ -50,8 +50,9 @@ MemoryBytesSpilled = 0
 #: Bytes that were written to disk by spilling, since the process began or since it was set to 0.
 DiskBytesSpilled = 0
 
-# How many records a merger takes before it reads the functions of its aggregator, to compute what
-# they do by itself; None for never. Reading takes as long as calling them some thousand times.
+# How many records a merger takes before it reads the functions of its aggregator, and a sorter
+# before it reads its key function, to compute what they do by itself; None for never. Reading takes
+# as long as calling them some thousand times.
 _records_before_typed: int | None = 4096
 
 
@@ -213,6 +214,13 @@ def _plan_of(aggregator: Any) -> Any:
     """Return the plan that came with an aggregator, or else the one for its functions."""
     read = _was_read(aggregator)
     return _plan(aggregator) if read is None else read[0]
+
+
+def _sort_key(function: Callable[[Any], Any]) -> Any:
+    """Return what a key function computes, for the engine, or None where it is to be called."""
+    from ferroshuffle.native import sort_key
+
+    return sort_key(function)
 
 
 def _first_check(batch: float) -> int:
@@ -497,11 +505,12 @@ class ExternalSorter(Generic[V]):
         key: Callable[[V], Any] | None = None,
         reverse: bool = False,
     ) -> Iterable[V]:
-        """Return the values in order: a list, or an iterator where some had to be spilled.
+        """Return the values in order: a list, or an iterator where that would be over the limit.
 
         Values are compared by ``key(value)``, or themselves where there is no key function.
         """
-        return _core.sort_external(self, iterator, key, bool(reverse), self.local_dirs)
+        read_from = _records_before_typed if is_enabled() else None
+        return _core.sort_external(self, iterator, key, bool(reverse), self.local_dirs, read_from)
 
 
 class ExternalList(Generic[V]):

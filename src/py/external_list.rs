@@ -25,7 +25,7 @@ use crate::spill::local_dirs::LocalDirs;
 use crate::spill::spill_file::{BlockAddress, SpillFiles};
 
 /// Serialized values of about this size make a block: a reader holds one block of each store.
-const BLOCK_BYTES: usize = 64 << 10;
+pub const BLOCK_BYTES: usize = 64 << 10;
 
 /// Weight of a first block: small, since weights are guesses until a block was serialized.
 pub const FIRST_BLOCK_WEIGHT: usize = 4 << 10;

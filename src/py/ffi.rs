@@ -561,12 +561,13 @@ pub fn slice<'py>(
     list: &Bound<'py, PyList>,
     start: usize,
     end: usize,
-) -> PyResult<Bound<'py, PyAny>> {
+) -> PyResult<Bound<'py, PyList>> {
     // SAFETY: any bounds will do; the result is an owned reference or null with an error set.
-    unsafe {
+    let slice = unsafe {
         let slice = ffi::PyList_GetSlice(list.as_ptr(), start.cast_signed(), end.cast_signed());
         Bound::from_owned_ptr_or_err(list.py(), slice)
-    }
+    }?;
+    Ok(slice.cast_into()?)
 }
 
 /// The value of an exact `float`.

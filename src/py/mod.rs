@@ -20,9 +20,12 @@ pub mod object_block;
 pub mod object_table;
 pub mod partitioner;
 pub mod plan;
+pub mod ranges;
 pub mod records;
 pub mod serializer;
 pub mod sort_keys;
+pub mod sort_run;
+pub mod sorted;
 pub mod sorter;
 pub mod table;
 pub mod typed;
@@ -65,11 +68,13 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<serializer::AutoSerializer>()?;
     module.add_class::<external_list::ValueStore>()?;
     module.add_class::<external_list::ValuesIterator>()?;
-    module.add_class::<sorter::SortedIterator>()?;
+    module.add_class::<sorted::SortedIterator>()?;
+    module.add_class::<ranges::RangePartitioner>()?;
     module.add_class::<writer::ShuffleWriter>()?;
     module.add_class::<joined::JoinedRecords>()?;
     module.add_class::<block_reader::BlockReader>()?;
     module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
+    module.add_function(wrap_pyfunction!(ranges::sample_keys, module)?)?;
     module.add_function(wrap_pyfunction!(block_reader::records_of, module)?)?;
     module.add_function(wrap_pyfunction!(plan::takes_plan, module)?)?;
     module.add_function(wrap_pyfunction!(resident_bytes, module)?)

@@ -421,7 +421,7 @@ impl<'py> Slices<'py> {
         } else if start == 0 {
             return Ok(Some((self.group.clone(), weight)));
         }
-        Ok(Some((ffi::slice(list, start, end)?, weight)))
+        Ok(Some((ffi::slice(list, start, end)?.into_any(), weight)))
     }
 }
 

@@ -1,9 +1,12 @@
 //! [`Partitioner`]: which partition of a shuffle a key goes to.
 
+use std::ops::Range;
+
 use pyo3::prelude::*;
 use pyo3::types::{PyBool, PyFrozenSet, PyTuple};
 
 use super::ffi;
+use super::ranges::RangePartitioner;
 use super::serializer::is_leaf;
 use super::typed;
 use crate::column::typed::TypedColumn;
@@ -20,17 +23,39 @@ pub struct Partitioner {
     pub function: Py<PyAny>,
     /// It is PySpark's `portable_hash`, which is computed here for the keys of most jobs.
     pub is_portable_hash: bool,
+    /// It is one of ours that tells ranges.
+    pub ranges: Option<Py<RangePartitioner>>,
     /// How many partitions there are.
     pub partitions: u32,
 }
 
 impl Partitioner {
+    /// By `function`, which is PySpark's `portable_hash` if that is said.
+    pub fn new(function: &Bound<'_, PyAny>, is_portable_hash: bool, partitions: u32) -> Self {
+        let ranges = function.cast_exact::<RangePartitioner>().ok();
+        Self {
+            function: function.clone().unbind(),
+            is_portable_hash: is_portable_hash && partitions > 0,
+            ranges: ranges.map(|ranges| ranges.clone().unbind()),
+            partitions,
+        }
+    }
+
+    /// Whether the function is computed here for typed keys: then it does not matter when.
+    pub fn is_by_column(&self) -> bool {
+        let ranges = self.ranges.as_ref();
+        self.is_portable_hash || ranges.is_some_and(|ranges| ranges.get().is_by_column())
+    }
+
     /// The partition of a key.
     #[inline]
     pub fn partition(&self, key: Borrowed<'_, '_, PyAny>) -> PyResult<u32> {
-        if self.is_portable_hash && self.partitions > 0 {
+        if self.is_portable_hash {
             let hash = self.portable_hash(key, MAX_DEPTH)?;
             return Ok(partition_of(hash, self.partitions));
+        }
+        if let Some(ranges) = &self.ranges {
+            return ranges.get().partition(key);
         }
         let number = ffi::call1(self.function.bind_borrowed(key.py()), key)?;
         let is_true = number.cast_exact::<PyBool>().map(PyBoolMethods::is_true);
@@ -40,17 +65,28 @@ impl Partitioner {
         }
     }
 
-    /// Appends the partition of each key of a column to `partitions`.
+    /// Appends the partition of each of some keys to `partitions`.
     pub fn partitions_of(
         &self,
         py: Python<'_>,
         keys: &TypedColumn,
+        rows: Range<usize>,
         partitions: &mut Vec<u32>,
     ) -> Result<()> {
-        try_grow(partitions, keys.len(), "the partitions of a map output")?;
-        let is_computed = self.is_portable_hash && self.partitions > 0;
-        for row in 0..keys.len() {
-            partitions.push(if is_computed {
+        try_grow(partitions, rows.len(), "the partitions of a map output")?;
+        if let Some(ranges) = &self.ranges {
+            let is_told = if rows == (0..keys.len()) {
+                ranges.get().partitions_of(keys, partitions)?
+            } else {
+                let keys = keys.slice(rows.clone())?;
+                ranges.get().partitions_of(&keys, partitions)?
+            };
+            if is_told {
+                return Ok(());
+            }
+        }
+        for row in rows {
+            partitions.push(if self.is_portable_hash {
                 partition_of(hash_in(py, keys, row)?, self.partitions)
             } else {
                 self.partition(typed::get(py, keys, row)?.as_borrowed())?

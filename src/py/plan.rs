@@ -8,6 +8,7 @@ use super::typed;
 use crate::aggregate::expr::{Expr, Function, Operator};
 use crate::aggregate::plan::{Comparison, Plan, Shape, Source, State, Step};
 use crate::column::typed::TypedColumn;
+use crate::sort::key::{Part, SortKey};
 
 /// The plan for an aggregator; `None` where its functions are to be called.
 pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
@@ -35,6 +36,29 @@ pub fn plan_of(agg: &Bound<'_, PyAny>) -> PyResult<Option<Plan>> {
 pub fn takes_plan(plan: &Bound<'_, PyTuple>) -> PyResult<bool> {
     let shape = shape(&plan.get_item(0)?, &mut Vec::new(), &mut Vec::new())?;
     Ok(shape.is_some())
+}
+
+/// What a sort key function computes; `None` where it is to be called.
+pub fn sort_key(told: &Bound<'_, PyAny>) -> PyResult<Option<SortKey>> {
+    if told.is_none() {
+        return Ok(None);
+    }
+    let (key, sizes): (Bound<'_, PyAny>, _) = told.extract()?;
+    Ok(part(&key)?.map(|key| SortKey { key, sizes }))
+}
+
+fn part(told: &Bound<'_, PyAny>) -> PyResult<Option<Part>> {
+    let (kind, what): (String, Bound<'_, PyAny>) = told.extract()?;
+    Ok(match kind.as_str() {
+        "of" => Some(Part::Of(what.extract()?)),
+        "lower" => Some(Part::Lower(what.extract()?)),
+        "tuple" => {
+            let items = what.try_iter()?.map(|item| part(&item?));
+            items.collect::<PyResult<Option<_>>>()?.map(Part::Tuple)
+        }
+        "computed" => expression(&what)?.map(Part::Computed),
+        _ => return Err(unknown(&kind)),
+    })
 }
 
 /// `None` where a constant is not typed. What is computed of values, and of combiners that are

@@ -1,298 +1,266 @@
-//! [`KeyShape`]: sort keys that are plain, compared as Python compares them without calling it.
+//! [`KeyFunction`]: what values are compared by, as columns where Python need not be asked.
 
-use std::cmp::Ordering;
+use std::borrow::Cow;
 
+use pyo3::exceptions::PyRuntimeError;
+use pyo3::gc::{PyTraverseError, PyVisit};
+use pyo3::intern;
 use pyo3::prelude::*;
-use pyo3::types::{PyBool, PyBytes, PyTuple};
+use pyo3::types::PyList;
 
-use super::ffi::{self, Text};
+use super::ffi;
+use super::gil_cell::GilCell;
+use super::plan;
+use super::typed;
+use crate::column::typed::TypedColumn;
 use crate::error::Result;
-use crate::sort::{Words, key_of_float, order_by_words, text};
+use crate::memory;
+use crate::sort::key::SortKey;
+use crate::sort::order::KeyColumns;
 
-/// Tuples nested deeper than this are left to Python.
-const MOST_DEPTH: usize = 8;
+const WHAT: &str = "the keys of a sort";
 
-/// So are those in which there is more to compare.
-const MOST_FIELDS: usize = 64;
+/// The function that makes a value's sort key.
+pub struct KeyFunction {
+    /// `None` where values are their own keys.
+    function: Option<Py<PyAny>>,
+    plan: Plan,
+}
 
-/// What all keys of a sort are.
-pub enum KeyShape {
-    /// Python compares it for being equal only, so it is no key by itself.
+/// What the function computes.
+enum Plan {
+    /// It is called for so many values before it is read.
+    Unread(usize),
+    Known(SortKey),
+    /// It has to be called.
     None,
-    /// Something that has an order.
-    Plain(PlainKind),
-    /// Exactly `tuple`, of one length.
-    Tuple(Vec<KeyShape>),
 }
 
-/// What has an order of its own.
-#[derive(Clone, Copy)]
-pub enum PlainKind {
-    /// Exactly `bool`.
-    Bool,
-    /// Exactly `int`, within 64 bits.
-    Int,
-    /// Exactly `float`, and no nan.
-    Float,
-    /// Exactly `str`, of a byte a character.
-    Text,
-    /// Exactly `str`.
-    WideText,
-    /// Exactly `bytes`.
-    Bytes,
+impl Plan {
+    fn of(told: &Bound<'_, PyAny>) -> PyResult<Self> {
+        Ok(plan::sort_key(told)?.map_or(Self::None, Self::Known))
+    }
 }
 
-impl KeyShape {
-    /// The shape of `key`; `None` where Python has to compare it.
-    pub fn of(key: Borrowed<'_, '_, PyAny>) -> Option<Self> {
-        let shape = Self::within(key, MOST_DEPTH, &mut { MOST_FIELDS });
-        shape.filter(|shape| !matches!(shape, Self::None))
+/// The keys of some values, one for each.
+pub enum Keys<'a, 'py> {
+    /// Compared here.
+    Columns(KeyColumns<'a>),
+    /// Compared by Python.
+    Objects(Vec<Bound<'py, PyAny>>),
+    /// Compared by Python, and the values themselves.
+    Values,
+}
+
+impl KeyFunction {
+    /// Of `function`, or of none, which computes what is `told` as a plan. Where nothing is, it is
+    /// called for so many values before it is read, which takes as long as to call it for some
+    /// thousands; with `None` it always is.
+    pub fn new(
+        function: Option<Py<PyAny>>,
+        read_from: Option<usize>,
+        told: Option<&Bound<'_, PyAny>>,
+    ) -> PyResult<Self> {
+        let plan = match (&function, read_from, told) {
+            (_, _, Some(told)) => Plan::of(told)?,
+            (_, None, None) => Plan::None,
+            (None, _, _) => Plan::Known(SortKey::itself()),
+            (Some(_), Some(values), None) => Plan::Unread(values),
+        };
+        Ok(Self { function, plan })
     }
 
-    /// With so many `fields` left, of which each tuple counts for one too.
-    fn within(key: Borrowed<'_, '_, PyAny>, depth: usize, fields: &mut usize) -> Option<Self> {
-        use PlainKind::{Bool, Bytes, Float, Int, Text};
-        *fields = fields.checked_sub(1)?;
-        if key.is_none() {
-            return Some(Self::None);
-        }
-        if let Some(kind) = [Int, Text, Float, Bool, Bytes]
-            .into_iter()
-            .find_map(|mut kind| kind.holds(key).then_some(kind))
+    /// Shows what it holds to the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        visit.call(&self.function)
+    }
+
+    /// Reads the function, if that was not done yet and it is worth it for so many values.
+    pub fn read(&mut self, py: Python<'_>, values: usize) -> PyResult<()> {
+        if let (Plan::Unread(read_from), Some(function)) = (&self.plan, &self.function)
+            && values >= *read_from
         {
-            return Some(Self::Plain(kind));
+            let module = py.import(intern!(py, "ferroshuffle.shuffle"))?;
+            let told = module.call_method1(intern!(py, "_sort_key"), (function,))?;
+            self.plan = Plan::of(&told)?;
         }
-        let (tuple, depth) = (key.cast_exact::<PyTuple>().ok()?, depth.checked_sub(1)?);
-        let items = tuple.iter_borrowed();
-        let shapes = items.map(|item| Self::within(item, depth, fields));
-        shapes.collect::<Option<_>>().map(Self::Tuple)
+        Ok(())
     }
 
-    /// Whether `key` is of this shape, which is made wider where it is almost.
+    /// Whether it is known what the function computes.
+    pub fn is_known(&self) -> bool {
+        matches!(self.plan, Plan::Known(_))
+    }
+
+    /// The key of a value.
     #[inline]
-    pub fn holds(&mut self, key: Borrowed<'_, '_, PyAny>) -> bool {
-        match self {
-            Self::None => key.is_none(),
-            Self::Plain(kind) => kind.holds(key),
-            Self::Tuple(shapes) => key.cast_exact::<PyTuple>().is_ok_and(|tuple| {
-                tuple.len() == shapes.len()
-                    && (tuple.iter_borrowed().zip(shapes)).all(|(item, shape)| shape.holds(item))
-            }),
+    pub fn of<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        match &self.function {
+            Some(function) => ffi::call1(function.bind_borrowed(value.py()), value.as_borrowed()),
+            None => Ok(value.clone()),
         }
     }
 
-    /// Adds what is compared of a key, in that order; `path` leads there.
-    fn fields(&self, path: &mut Vec<usize>, fields: &mut Vec<Field>) {
-        match self {
-            Self::None => {}
-            Self::Plain(kind) => fields.push(Field {
-                path: path.clone(),
-                kind: *kind,
-            }),
-            Self::Tuple(shapes) => {
-                for (at, shape) in shapes.iter().enumerate() {
-                    path.push(at);
-                    shape.fields(path, fields);
-                    path.pop();
+    /// The keys of the values in a column.
+    pub fn of_column<'a, 'py>(
+        &self,
+        py: Python<'py>,
+        values: &'a TypedColumn,
+    ) -> Result<Keys<'a, 'py>> {
+        if let Some(keys) = self.computed(values)? {
+            return Ok(Keys::Columns(keys));
+        }
+        match self.called(py, values)? {
+            Some(keys) => keys.into_keys(py),
+            None => Ok(Keys::Values),
+        }
+    }
+
+    /// The keys of the values in a column, where the function need not be called for them.
+    pub fn computed<'a>(&self, values: &'a TypedColumn) -> Result<Option<KeyColumns<'a>>> {
+        match &self.plan {
+            Plan::Known(plan) => plan.columns(values),
+            Plan::Unread(_) | Plan::None => Ok(None),
+        }
+    }
+
+    /// What the function makes of each value in a column; `None` where there is no function.
+    pub fn called<'py>(
+        &self,
+        py: Python<'py>,
+        values: &TypedColumn,
+    ) -> Result<Option<Gathered<'py>>> {
+        if self.function.is_none() {
+            return Ok(None);
+        }
+        let mut keys = Gathered::default();
+        for row in 0..values.len() {
+            let key = self.of(&typed::get(py, values, row)?)?;
+            keys.push(key.as_borrowed(), values.len())?;
+        }
+        Ok(Some(keys))
+    }
+
+    /// The keys of the values in a list.
+    pub fn of_list<'py>(&self, values: &Bound<'py, PyList>) -> Result<Keys<'static, 'py>> {
+        let path = match &self.plan {
+            Plan::Known(plan) => plan.path(),
+            Plan::Unread(_) | Plan::None => None,
+        };
+        let mut keys = Gathered::default();
+        for value in values.iter() {
+            let part = path.and_then(|path| {
+                let step = |part, at: &usize| ffi::tuple_item(part, *at);
+                path.iter().try_fold(value.as_borrowed(), step)
+            });
+            match part {
+                Some(key) => keys.push(key, values.len())?,
+                None => keys.push(self.of(&value)?.as_borrowed(), values.len())?,
+            }
+            if keys.column.is_none() && self.function.is_none() {
+                return Ok(Keys::Values);
+            }
+        }
+        keys.into_keys(values.py())
+    }
+}
+
+/// Keys that were made one by one.
+#[derive(Default)]
+pub struct Gathered<'py> {
+    /// All of them, as long as they are of one kind.
+    pub column: Option<TypedColumn>,
+    /// All of them, where they are not.
+    pub objects: Vec<Bound<'py, PyAny>>,
+    len: usize,
+}
+
+impl<'py> Gathered<'py> {
+    /// Adds a key, of so many in all.
+    #[inline]
+    fn push(&mut self, key: Borrowed<'_, 'py, PyAny>, all: usize) -> Result<()> {
+        if self.len == 0
+            && let Some(mut column) = typed::column_for(key).filter(|column| !column.has_lists())
+        {
+            column.try_reserve(all)?;
+            self.column = Some(column);
+        }
+        let has_fit = match &mut self.column {
+            Some(column) => typed::push_key(column, key)?,
+            None => false,
+        };
+        if !has_fit {
+            self.push_object(key, all)?;
+        }
+        self.len += 1;
+        Ok(())
+    }
+
+    fn push_object(&mut self, key: Borrowed<'_, 'py, PyAny>, all: usize) -> Result<()> {
+        if self.objects.is_empty() {
+            memory::try_grow(&mut self.objects, all, WHAT)?;
+            if let Some(mut column) = self.column.take() {
+                column.truncate(self.len);
+                for row in 0..self.len {
+                    self.objects.push(typed::get(key.py(), &column, row)?);
                 }
             }
         }
-    }
-}
-
-impl PlainKind {
-    #[inline]
-    fn holds(&mut self, key: Borrowed<'_, '_, PyAny>) -> bool {
-        match self {
-            Self::Bool => key.is_exact_instance_of::<PyBool>(),
-            Self::Int => ffi::as_i64(key).is_some(),
-            Self::Float => ffi::as_f64(key).is_some_and(|float| !float.is_nan()),
-            Self::Text if ffi::one_byte_text(key).is_some() => true,
-            Self::Text | Self::WideText => {
-                let holds = ffi::text_by_width(key).is_some();
-                if holds {
-                    *self = Self::WideText;
-                }
-                holds
-            }
-            Self::Bytes => key.is_exact_instance_of::<PyBytes>(),
-        }
+        self.objects.push(key.to_owned());
+        Ok(())
     }
 
-    /// A number that is in order where values of this kind are; texts have none.
-    fn number(self, value: Borrowed<'_, '_, PyAny>) -> Option<i64> {
-        match self {
-            Self::Bool => value.is_truthy().ok().map(i64::from),
-            Self::Int => ffi::as_i64(value),
-            Self::Float => ffi::as_f64(value).and_then(key_of_float),
-            Self::Text | Self::WideText | Self::Bytes => None,
-        }
-    }
-
-    /// How many characters of a text there are in a word; 0 for a number.
-    fn chars_in_word(self) -> usize {
-        match self {
-            Self::Bool | Self::Int | Self::Float => 0,
-            Self::Text | Self::Bytes => text::BYTES,
-            Self::WideText => text::WIDE,
-        }
-    }
-}
-
-/// Something that is compared in each key.
-struct Field {
-    /// The key itself, or an item of it, of that item, and so on.
-    path: Vec<usize>,
-    kind: PlainKind,
-}
-
-impl Field {
-    #[inline]
-    fn of<'a, 'py>(&self, key: Borrowed<'a, 'py, PyAny>) -> Option<Borrowed<'a, 'py, PyAny>> {
-        let step = |key, at: &usize| ffi::tuple_item(key, *at);
-        self.path.iter().try_fold(key, step)
-    }
-}
-
-/// The rows of `keys`, which are all of `shape`, in order; equal ones stay in the order of their
-/// rows, in both directions.
-pub fn order_of(keys: &[Bound<'_, PyAny>], shape: &KeyShape, reverse: bool) -> Result<Vec<u32>> {
-    let mut fields = Vec::new();
-    shape.fields(&mut Vec::new(), &mut fields);
-    let rows = u32::try_from(keys.len()).unwrap_or(u32::MAX);
-    let start = Place {
-        field: 0,
-        offset: 0,
-    };
-    order_by_words(rows, &Keys { keys, fields }, start, reverse)
-}
-
-/// Keys, and what is compared of them.
-struct Keys<'a, 'py> {
-    keys: &'a [Bound<'py, PyAny>],
-    fields: Vec<Field>,
-}
-
-/// A field of a key; of a text, from so many characters on.
-#[derive(Clone, Copy)]
-struct Place {
-    field: usize,
-    offset: usize,
-}
-
-impl Keys<'_, '_> {
-    #[inline]
-    fn value(&self, row: u32, field: &Field) -> Option<Borrowed<'_, '_, PyAny>> {
-        field.of(self.keys.get(row as usize)?.as_borrowed())
-    }
-
-    /// What is left of a text, or of bytes.
-    #[inline]
-    fn rest(&self, row: u32, field: &Field, offset: usize) -> &[u8] {
-        let value = self.value(row, field);
-        let bytes = value.and_then(|value| match field.kind {
-            PlainKind::Bytes => ffi::bytes(value),
-            _ => ffi::one_byte_text(value),
-        });
-        bytes
-            .and_then(|bytes| bytes.get(offset..))
-            .unwrap_or_default()
-    }
-
-    #[inline]
-    fn wide(&self, row: u32, field: &Field) -> Text<'_> {
-        let text = self.value(row, field).and_then(ffi::text_by_width);
-        text.unwrap_or(Text::One(&[]))
-    }
-
-    /// How many characters from `offset` on all texts have alike.
-    fn common(&self, rows: &[(u64, u32)], field: &Field, offset: usize) -> usize {
-        let Some(((_, first), rows)) = rows.split_first() else {
-            return 0;
+    /// The same as keys of values.
+    pub fn into_keys(self, py: Python<'py>) -> Result<Keys<'static, 'py>> {
+        let Some(column) = self.column else {
+            return Ok(Keys::Objects(self.objects));
         };
-        let mut common = usize::MAX;
-        for (_, row) in rows {
-            common = if let PlainKind::WideText = field.kind {
-                let (a, b) = (self.wide(*first, field), self.wide(*row, field));
-                let chars = a.chars(offset).zip(b.chars(offset));
-                chars.take_while(|(a, b)| a == b).take(common).count()
-            } else {
-                let (a, b) = (
-                    self.rest(*first, field, offset),
-                    self.rest(*row, field, offset),
-                );
-                let most = common.min(a.len());
-                if a.get(..most) == b.get(..most) {
-                    most
-                } else {
-                    a.iter().zip(b).take_while(|(a, b)| a == b).count()
-                }
-            };
-            if common == 0 {
-                break;
-            }
+        if KeyColumns::of(Cow::Borrowed(&column)).is_none() {
+            return Ok(Keys::Objects(objects_of(py, &column)?));
         }
-        common
+        let keys = KeyColumns::of(Cow::Owned(column));
+        Ok(keys.map_or(Keys::Values, Keys::Columns))
     }
 }
 
-impl Words for Keys<'_, '_> {
-    type Place = Place;
-
-    fn differ_at(&self, rows: &[(u64, u32)], place: Place) -> Option<Place> {
-        let field = self.fields.get(place.field)?;
-        let common = match field.kind.chars_in_word() {
-            0 => 0,
-            _ => self.common(rows, field, place.offset),
-        };
-        let offset = place.offset.saturating_add(common);
-        Some(Place { offset, ..place })
+/// A column of the keys in a list; `None` where they are not of one kind.
+pub fn column_of(keys: &Bound<'_, PyList>) -> Result<Option<TypedColumn>> {
+    let mut gathered = Gathered::default();
+    for key in keys.iter() {
+        gathered.push(key.as_borrowed(), keys.len())?;
     }
+    Ok(gathered.column)
+}
 
-    #[allow(clippy::cast_sign_loss)] // the bits are what is wanted
-    fn word(&self, row: u32, Place { field, offset }: Place) -> u64 {
-        let Some(field) = self.fields.get(field) else {
-            return 0;
-        };
-        match field.kind {
-            PlainKind::Text | PlainKind::Bytes => text::word(self.rest(row, field, offset)),
-            PlainKind::WideText => text::wide_word(self.wide(row, field).chars(offset)),
-            number => {
-                let value = self.value(row, field);
-                let number = value.and_then(|value| number.number(value));
-                number.unwrap_or_default() as u64 ^ (1 << 63)
-            }
-        }
+/// The objects in a column.
+pub fn objects_of<'py>(py: Python<'py>, column: &TypedColumn) -> Result<Vec<Bound<'py, PyAny>>> {
+    let mut objects = memory::try_with_capacity(column.len(), WHAT)?;
+    for row in 0..column.len() {
+        objects.push(typed::get(py, column, row)?);
     }
+    Ok(objects)
+}
 
-    fn after(&self, word: u64, Place { field, offset }: Place) -> Place {
-        let chars = self
-            .fields
-            .get(field)
-            .map_or(0, |field| field.kind.chars_in_word());
-        if chars > 0 && text::goes_on(word, chars) {
-            let offset = offset.saturating_add(chars);
-            return Place { field, offset };
-        }
-        let field = field + 1;
-        Place { field, offset: 0 }
+/// Keys that were made already. A key function is called once for a value, and that was done:
+/// `list.sort` asks for the key of each value in order, and then holds it alone.
+#[pyclass(frozen)]
+pub struct KeysInOrder(GilCell<std::vec::IntoIter<Py<PyAny>>>);
+
+impl KeysInOrder {
+    /// What gives them one by one, for any argument.
+    pub fn next_of<'py>(
+        py: Python<'py>,
+        keys: Vec<Bound<'py, PyAny>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let keys: Vec<_> = keys.into_iter().map(Bound::unbind).collect();
+        Bound::new(py, Self(GilCell::new(keys.into_iter())))?.getattr("next")
     }
+}
 
-    fn compare(&self, a: u32, b: u32, place: Place) -> Ordering {
-        let fields = self.fields.get(place.field..).unwrap_or_default();
-        let compare = |field: &Field| {
-            let order = match field.kind {
-                PlainKind::Text | PlainKind::Bytes => {
-                    self.rest(a, field, 0).cmp(self.rest(b, field, 0))
-                }
-                PlainKind::WideText => self.wide(a, field).compare(&self.wide(b, field)),
-                number => {
-                    let (a, b) = (self.value(a, field)?, self.value(b, field)?);
-                    number.number(a).cmp(&number.number(b))
-                }
-            };
-            Some(order).filter(|order| order.is_ne())
-        };
-        fields.iter().find_map(compare).unwrap_or(Ordering::Equal)
+#[pymethods]
+impl KeysInOrder {
+    fn next(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
+        let key = self.0.see(value.py(), Iterator::next).flatten();
+        key.ok_or_else(|| PyRuntimeError::new_err("a sort asks for more keys than values"))
     }
 }

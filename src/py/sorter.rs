@@ -3,24 +3,24 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use pyo3::exceptions::PyRuntimeError;
-use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList};
+use pyo3::types::PyList;
 
 use super::block_reader::BlockReader;
 use super::errors::of_iterator;
-use super::external_list::{read_values, write_values};
 use super::ffi;
-use super::gil_cell::GilCell;
-use super::sort_keys::{self, KeyShape};
+use super::handover::{Handed, next_columns};
+use super::sort_keys::{KeyFunction, objects_of};
+use super::sort_run::{Ordering, Run, Sorted, Spilled};
+use super::sorted::{Merge, SortedIterator};
+use super::typed;
+use super::typed_table::most_references;
+use crate::column::typed::TypedColumn;
 use crate::error::{Error, Result};
-use crate::memory::{self, CheckInterval, SpillPolicy, try_grow};
-use crate::metrics::{Counters, Spilled};
-use crate::sort::{NumberKeys, float_of_key, key_of_float};
+use crate::memory::{self, CheckInterval, SpillPolicy};
+use crate::metrics::{self, Counters};
 use crate::spill::local_dirs::LocalDirs;
-use crate::spill::merge::LoserTree;
-use crate::spill::spill_file::{BlockAddress, SpillFiles};
+use crate::spill::spill_file::SpillFiles;
 
 /// Values that are read before memory is looked at for the first time, as in stock PySpark.
 const FIRST_CHECK: usize = 100;
@@ -31,272 +31,340 @@ const MAX_FAN_IN: usize = 64;
 /// What sorting takes for each value, for its time: a number with its row, a key and a place.
 const SORTING_BYTES: usize = size_of::<(u64, u32)>() + 2 * size_of::<usize>();
 
-/// How values are compared.
-struct SortOrder {
-    key: Option<Py<PyAny>>,
-    reverse: bool,
+/// Values that were read.
+enum Gathered<'py> {
+    /// As long as they are of one kind, and it is known what the key function computes of them.
+    Column(Column),
+    /// Any.
+    List(Bound<'py, PyList>),
 }
 
-impl SortOrder {
-    fn clone_ref(&self, py: Python<'_>) -> Self {
-        Self {
-            key: self.key.as_ref().map(|key| key.clone_ref(py)),
-            reverse: self.reverse,
-        }
-    }
-
-    /// The sort key of a value.
-    #[inline]
-    fn key_of<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
-        match &self.key {
-            Some(key) => ffi::call1(key.bind_borrowed(value.py()), value.as_borrowed()),
-            None => Ok(value.clone()),
-        }
-    }
-
-    /// Whether `a` goes before `b`.
-    #[inline]
-    fn is_before(&self, py: Python<'_>, a: &SortKey, b: &SortKey) -> Result<bool> {
-        let (a, b) = if self.reverse { (b, a) } else { (a, b) };
-        if let (SortKey::Int(a), SortKey::Int(b)) = (a, b) {
-            return Ok(a < b);
-        }
-        let (a, b) = (a.to_object(py)?, b.to_object(py)?);
-        Ok(ffi::is_less(a.as_borrowed(), b.as_borrowed())?)
-    }
-}
-
-/// The key of one value in a merge.
-enum SortKey {
-    /// An `int` of 64 bits, compared without Python.
-    Int(i64),
-    /// Anything else.
-    Object(Py<PyAny>),
-}
-
-impl SortKey {
-    fn new(key: Bound<'_, PyAny>) -> Self {
-        match ffi::as_i64(key.as_borrowed()) {
-            Some(key) => Self::Int(key),
-            None => Self::Object(key.unbind()),
-        }
-    }
-
-    fn to_object<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+impl Gathered<'_> {
+    fn len(&self) -> usize {
         match self {
-            Self::Int(key) => Ok(key.into_pyobject(py).map_err(PyErr::from)?.into_any()),
-            Self::Object(key) => Ok(key.bind(py).clone()),
+            Self::Column(column) => column.values.len(),
+            Self::List(values) => values.len(),
+        }
+    }
+
+    /// Bytes of its own.
+    fn own_bytes(&self) -> usize {
+        match self {
+            Self::Column(column) => column.values.heap_bytes(),
+            Self::List(values) => values.len() * size_of::<usize>(),
         }
     }
 }
 
-/// Number keys of one kind, as long as all keys are of it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum NumberKind {
-    Int,
-    Float,
+/// Typed values.
+struct Column {
+    values: TypedColumn,
+    /// How many more there is memory for.
+    room: usize,
+    has_lists: bool,
 }
 
-fn number_of(key: &Bound<'_, PyAny>) -> Option<(NumberKind, i64)> {
-    let key = key.as_borrowed();
-    if let Some(int) = ffi::as_i64(key) {
-        return Some((NumberKind::Int, int));
-    }
-    ffi::as_f64(key)
-        .and_then(key_of_float)
-        .map(|float| (NumberKind::Float, float))
-}
-
-/// Sorts a list that only we have, as `list.sort` does.
-fn sort_list(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<()> {
-    let Some(rows) = order_of(values, ordering)? else {
-        return Ok(());
-    };
-    if ffi::permute(values, rows) {
-        return Ok(());
-    }
-    Err(Error::OutOfMemory {
-        wanted: values.len() * size_of::<usize>(),
-        what: "the order of a sort",
-    })
-}
-
-/// The rows of a list, which only we have, in the order of `list.sort`; `None` where the list has
-/// been sorted instead.
-///
-/// The key function is called once for each value, in order. Keys that are all of one plain kind
-/// are sorted here; others are left to `list.sort`.
-fn order_of(values: &Bound<'_, PyList>, ordering: &SortOrder) -> Result<Option<Vec<u32>>> {
-    let py = values.py();
-    let mut numbers = NumberKeys::default();
-    let mut kind = NumberKind::Int;
-    for value in values.iter() {
-        let key = ordering.key_of(&value)?;
-        match number_of(&key) {
-            Some((of, number)) if of == kind || numbers.is_empty() => {
-                kind = of;
-                numbers.push(number)?;
-            }
-            _ => {
-                let mut keys = memory::try_with_capacity(values.len(), KEYS)?;
-                for number in numbers.iter() {
-                    keys.push(match kind {
-                        NumberKind::Int => ffi::new_int(py, number)?,
-                        NumberKind::Float => ffi::new_float(py, float_of_key(number))?,
-                    });
-                }
-                drop(numbers);
-                keys.push(key);
-                return sort_by_keys(values, ordering, keys);
-            }
+impl Column {
+    fn of(values: TypedColumn) -> Self {
+        Self {
+            room: 0,
+            has_lists: values.has_lists(),
+            values,
         }
     }
-    Ok(Some(py.detach(|| numbers.sort(ordering.reverse))))
-}
 
-/// The same by keys that are objects; `keys` are those of the first values.
-fn sort_by_keys<'py>(
-    values: &Bound<'py, PyList>,
-    ordering: &SortOrder,
-    mut keys: Vec<Bound<'py, PyAny>>,
-) -> Result<Option<Vec<u32>>> {
-    let py = values.py();
-    let mut shape = keys.first().and_then(|key| KeyShape::of(key.as_borrowed()));
-    for key in &keys {
-        shape.take_if(|shape| !shape.holds(key.as_borrowed()));
-    }
-    for value in values.iter().skip(keys.len()) {
-        if shape.is_none() && ordering.key.is_none() {
-            break;
+    /// Appends a value; `false` where it does not fit.
+    ///
+    /// A list is copied here, so it fits only where nobody else has it; `is_shared` tells that of
+    /// the value.
+    #[inline]
+    fn push(&mut self, value: Borrowed<'_, '_, PyAny>, is_shared: bool) -> Result<bool> {
+        let rows = self.values.len();
+        if self.room == 0 {
+            // Columns of numbers do not ask before they take one.
+            let room = rows.max(FIRST_CHECK);
+            self.values.try_reserve(room)?;
+            self.room = room;
         }
-        let key = ordering.key_of(&value)?;
-        shape.take_if(|shape| !shape.holds(key.as_borrowed()));
-        try_grow(&mut keys, 1, KEYS)?;
-        keys.push(key);
+        self.room -= 1;
+        let pushed = if self.has_lists && is_shared {
+            Ok(false)
+        } else if self.has_lists {
+            typed::push_held_once(&mut self.values, value)
+        } else {
+            typed::push(&mut self.values, value)
+        };
+        if !matches!(pushed, Ok(true)) {
+            self.values.truncate(rows);
+        }
+        pushed
     }
-    if let Some(shape) = shape.filter(|_| u32::try_from(keys.len()).is_ok()) {
-        return sort_keys::order_of(&keys, &shape, ordering.reverse).map(Some);
+
+    /// Lets it hold `None` where `value` needs that; `false` where it changes nothing.
+    #[cold]
+    fn make_kind_for(&mut self, value: Borrowed<'_, '_, PyAny>) -> Result<bool> {
+        let Some(kind) = typed::kind_with(&self.values, value) else {
+            return Ok(false);
+        };
+        self.turn_into(&kind)?;
+        Ok(true)
     }
-    let options = PyDict::new(py);
-    options.set_item("reverse", ordering.reverse)?;
-    if ordering.key.is_some() {
-        let keys = keys.into_iter().map(Bound::unbind).collect::<Vec<_>>();
-        let keys = Bound::new(py, Keys(GilCell::new(keys.into_iter())))?;
-        options.set_item("key", keys.getattr("next")?)?;
+
+    fn turn_into(&mut self, kind: &TypedColumn) -> Result<()> {
+        self.values.turn_into(kind)?;
+        self.has_lists = self.values.has_lists();
+        self.room = 0;
+        Ok(())
     }
-    values.call_method("sort", (), Some(&options))?;
-    Ok(None)
-}
 
-const KEYS: &str = "the keys of a sort";
-
-/// Keys that were made already. A key function is called once for a value, and that was done:
-/// `list.sort` asks for the key of each value in order, and then holds it alone.
-#[pyclass(frozen)]
-struct Keys(GilCell<std::vec::IntoIter<Py<PyAny>>>);
-
-#[pymethods]
-impl Keys {
-    fn next(&self, value: &Bound<'_, PyAny>) -> PyResult<Py<PyAny>> {
-        let key = self.0.see(value.py(), Iterator::next).flatten();
-        key.ok_or_else(|| PyRuntimeError::new_err("a sort asks for more keys than values"))
+    /// Appends values of a kind that joins with these.
+    fn append(&mut self, values: &TypedColumn) -> Result<()> {
+        if !self.values.holds(values)
+            && let Some(kind) = self.values.joined(values)
+        {
+            self.turn_into(&kind)?;
+        }
+        self.room = 0;
+        self.values.append(values, 0..values.len())
     }
 }
 
 /// The state of a sort that reads its input.
 struct Sorter<'py> {
     owner: Bound<'py, PyAny>,
-    ordering: SortOrder,
+    ordering: Ordering,
     files: SpillFiles,
-    runs: Vec<Vec<BlockAddress>>,
-    values: Bound<'py, PyList>,
+    runs: Vec<Spilled>,
+    gathered: Gathered<'py>,
     policy: SpillPolicy,
     /// Those of the shuffle that the values come from.
     counters: Arc<Counters>,
 }
 
 impl<'py> Sorter<'py> {
+    fn py(&self) -> Python<'py> {
+        self.owner.py()
+    }
+
     fn next_limit(&self) -> Result<f64> {
         Ok(self.owner.call_method0("_next_limit")?.extract()?)
     }
 
     fn read(&mut self, iterator: &Bound<'py, PyAny>) -> Result<()> {
         let py = iterator.py();
+        let most_references = most_references(iterator);
         let mut interval = CheckInterval::new(FIRST_CHECK);
         interval.starts_at(memory::resident_bytes());
         loop {
-            for _ in 0..interval.records() {
-                let Some(value) = ffi::next(iterator)? else {
+            let mut unseen = interval.records();
+            while unseen > 0 {
+                let mut accepts = |keys: &_, values: &_| self.accepts(keys, values);
+                if let Some(columns) = next_columns(iterator, unseen, &mut accepts)? {
+                    unseen = unseen.saturating_sub(columns.0.len());
+                    self.append(columns)?;
+                } else if let Some(value) = ffi::next(iterator)? {
+                    unseen -= 1;
+                    let is_shared = ffi::references(value.as_borrowed()) > most_references;
+                    self.push(&value, is_shared)?;
+                } else {
                     return Ok(());
-                };
-                ffi::append(&self.values, &value)?;
+                }
             }
+            self.read_key(most_references)?;
             let resident = memory::resident_bytes();
             interval.checked(resident, &self.policy);
-            let own = (self.values.len() * size_of::<usize>()) as u64;
-            let wanted = (self.values.len() * SORTING_BYTES) as u64;
-            if self.policy.is_due(resident.saturating_add(wanted), own) {
-                let counters = Arc::clone(&self.counters);
-                counters.spill_time.time(|| self.spill())?;
-                let resident = memory::resident_bytes();
-                self.policy.set_limit_mib(self.next_limit()?);
-                self.policy.spilled(resident, 0);
-                interval.starts_at(resident);
+            if self.is_due(resident, 0) {
+                self.spill()?;
+                interval.starts_at(memory::resident_bytes());
             }
             py.check_signals()?;
         }
     }
 
+    /// Whether to spill, with so many bytes more.
+    fn is_due(&self, resident: u64, more: usize) -> bool {
+        let wanted = self.gathered.len().saturating_mul(SORTING_BYTES);
+        let wanted = wanted.saturating_add(more) as u64;
+        let own = self.gathered.own_bytes() as u64;
+        self.policy.is_due(resident.saturating_add(wanted), own)
+    }
+
+    /// Whether records can be gathered in columns of these kinds.
+    fn accepts(&self, keys: &TypedColumn, values: &TypedColumn) -> bool {
+        let kind = || TypedColumn::Tuple(vec![keys.fresh(), values.fresh()]);
+        match &self.gathered {
+            Gathered::Column(column) => column.values.joined(&kind()).is_some(),
+            Gathered::List(list) => list.is_empty() && self.is_for_columns(&kind()),
+        }
+    }
+
+    /// Whether keys of such values can be computed.
+    fn is_for_columns(&self, values: &TypedColumn) -> bool {
+        matches!(self.ordering.key.computed(values), Ok(Some(_)))
+    }
+
+    /// Appends records that are accepted.
+    fn append(&mut self, (keys, values): Handed) -> Result<()> {
+        let records = TypedColumn::Tuple(vec![keys, values]);
+        if let Gathered::Column(column) = &mut self.gathered {
+            match column.append(&records) {
+                Err(Error::OutOfMemory { .. }) => self.spill()?,
+                done => return done,
+            }
+        }
+        self.gathered = Gathered::Column(Column::of(records));
+        Ok(())
+    }
+
+    #[inline]
+    fn push(&mut self, value: &Bound<'py, PyAny>, is_shared: bool) -> Result<()> {
+        if let Gathered::Column(column) = &mut self.gathered {
+            let value = value.as_borrowed();
+            match column.push(value, is_shared) {
+                Ok(true) => return Ok(()),
+                Ok(false) => {
+                    if column.make_kind_for(value)? && column.push(value, is_shared)? {
+                        return Ok(());
+                    }
+                    self.make_list()?;
+                }
+                Err(Error::OutOfMemory { .. }) => self.spill()?,
+                Err(error) => return Err(error),
+            }
+        }
+        if let Gathered::List(list) = &self.gathered {
+            if list.is_empty() && self.ordering.key.is_known() && !is_shared {
+                return self.push_first(value);
+            }
+            ffi::append(list, value)?;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn push_first(&mut self, value: &Bound<'py, PyAny>) -> Result<()> {
+        if let Some(values) = typed::column_for(value.as_borrowed()) {
+            let mut column = Column::of(values);
+            if column.push(value.as_borrowed(), false)? && self.is_for_columns(&column.values) {
+                self.gathered = Gathered::Column(column);
+                return Ok(());
+            }
+        }
+        if let Gathered::List(list) = &self.gathered {
+            ffi::append(list, value)?;
+        }
+        Ok(())
+    }
+
+    /// Makes objects of typed values, or writes them where there is no memory for that.
+    fn make_list(&mut self) -> Result<()> {
+        let Gathered::Column(column) = &self.gathered else {
+            return Ok(());
+        };
+        let objects = typed::object_bytes(&column.values);
+        if self.is_due(memory::resident_bytes(), objects) {
+            return self.spill();
+        }
+        let values = objects_of(self.py(), &column.values)?;
+        self.gathered = Gathered::List(ffi::new_list(self.py(), values)?);
+        Ok(())
+    }
+
+    /// Reads the key function once there are values enough, which may make them typed.
+    fn read_key(&mut self, most_references: isize) -> Result<()> {
+        let Gathered::List(list) = &self.gathered else {
+            return Ok(());
+        };
+        let was_known = self.ordering.key.is_known();
+        self.ordering.key.read(list.py(), list.len())?;
+        if was_known || !self.ordering.key.is_known() {
+            return Ok(());
+        }
+        // The list has each of them, and so do we.
+        let most_references = most_references + 1;
+        let first = ffi::item(list, 0);
+        let Some(values) = first.and_then(|first| typed::column_for(first)) else {
+            return Ok(());
+        };
+        let mut column = Column::of(values);
+        for value in list.iter() {
+            let is_shared = ffi::references(value.as_borrowed()) > most_references;
+            if is_shared || !column.push(value.as_borrowed(), is_shared)? {
+                return Ok(());
+            }
+        }
+        if self.is_for_columns(&column.values) {
+            self.gathered = Gathered::Column(column);
+        }
+        Ok(())
+    }
+
+    /// What was gathered, in order.
+    fn sorted(&mut self) -> Result<Sorted<'py>> {
+        let py = self.py();
+        let nothing = Gathered::List(ffi::empty_list(py)?);
+        match std::mem::replace(&mut self.gathered, nothing) {
+            Gathered::Column(column) => Sorted::of_column(py, column.values, &self.ordering),
+            Gathered::List(list) => {
+                self.ordering.key.read(py, list.len())?;
+                Sorted::of_list(list, &self.ordering)
+            }
+        }
+    }
+
     fn spill(&mut self) -> Result<()> {
-        let py = self.values.py();
-        let resident = memory::resident_bytes();
-        // Not sorted first: it is freed faster in the order in which it came.
-        let order = order_of(&self.values, &self.ordering)?;
-        let run = write_values(&self.values, order.as_deref(), &self.files)?;
-        drop(order);
-        let disk_bytes: u64 = run.iter().map(|block| block.len).sum();
-        let records = self.values.len() as u64;
-        self.runs.push(run);
-        self.values = ffi::empty_list(py)?;
-        super::give_back(py);
-        let memory_bytes = resident.saturating_sub(memory::resident_bytes());
-        self.counters.spilled(Spilled {
-            memory_bytes,
-            disk_bytes,
-            runs: 1,
-            records,
-        });
-        self.owner
-            .call_method1("_count_spilled", (memory_bytes, disk_bytes))?;
+        let (py, resident) = (self.py(), memory::resident_bytes());
+        let counters = Arc::clone(&self.counters);
+        counters.spill_time.time(|| {
+            let sorted = self.sorted()?;
+            let run = sorted.write(py, &self.files)?;
+            let (disk_bytes, records) = (run.bytes(), sorted.count() as u64);
+            self.runs.push(run);
+            drop(sorted);
+            super::give_back(py);
+            let memory_bytes = resident.saturating_sub(memory::resident_bytes());
+            counters.spilled(metrics::Spilled {
+                memory_bytes,
+                disk_bytes,
+                runs: 1,
+                records,
+            });
+            let counted = (memory_bytes, disk_bytes);
+            self.owner.call_method1("_count_spilled", counted)?;
+            Ok::<_, Error>(())
+        })?;
+        self.policy.set_limit_mib(self.next_limit()?);
+        self.policy.spilled(memory::resident_bytes(), 0);
         Ok(())
     }
 
     /// Merges runs into longer ones until so few are left that they can be merged at once.
     fn merge_runs(&mut self) -> Result<()> {
-        let py = self.values.py();
+        let py = self.py();
         while self.runs.len() > MAX_FAN_IN {
             let mut merged = Vec::new();
             for runs in self.runs.chunks(MAX_FAN_IN) {
-                let ordering = self.ordering.clone_ref(py);
-                let sources = runs.iter().cloned().map(Cursor::on_disk).collect();
-                let mut merge = Merge::new(py, ordering, sources, &self.files)?;
-                let mut run = Vec::new();
-                let mut written = 0;
+                let sources = runs
+                    .iter()
+                    .cloned()
+                    .map(|run| Run::Spilled(run, 0))
+                    .collect();
+                let mut merge = Merge::new(py, &self.ordering, sources, &self.files)?;
+                let mut run = Spilled::default();
                 loop {
                     let batch = ffi::empty_list(py)?;
                     while batch.len() < MERGE_BATCH
-                        && let Some(value) = merge.next(py, &self.files)?
+                        && let Some(value) = merge.next(py, &self.ordering, &self.files)?
                     {
                         ffi::append(&batch, &value)?;
                     }
                     if batch.is_empty() {
                         break;
                     }
-                    let blocks = write_values(&batch, None, &self.files)?;
-                    written += blocks.iter().map(|block| block.len).sum::<u64>();
-                    run.extend(blocks);
+                    run.append(&batch, &self.files)?;
                 }
-                self.owner.call_method1("_count_spilled", (0, written))?;
+                self.owner
+                    .call_method1("_count_spilled", (0, run.bytes()))?;
                 merged.push(run);
             }
             self.runs = merged;
@@ -310,16 +378,26 @@ const MERGE_BATCH: usize = 4096;
 
 /// Sorts `iterator`'s values by `key` (`None` for the values themselves) in memory that `owner`
 /// limits: its `_next_limit()` gives the limit in MiB, its `_count_spilled(memory, disk)` is told
-/// of every spill in bytes. Returns a list, or an iterator where runs were written to `localdirs`.
+/// of every spill in bytes. Returns a list, or an iterator where runs were written to `localdirs`,
+/// or a list would be over the limit; `lazily`, also where values are typed.
+///
+/// `plan` is what the key function computes, if it was read before; else it is read once there are
+/// `read_from` values. Where neither is given it is called for each value, and none is put into
+/// columns.
 #[pyfunction]
-#[pyo3(signature = (owner, iterator, key, reverse, localdirs))]
-#[allow(clippy::needless_pass_by_value)] // what pyo3 extracts
+#[pyo3(signature = (
+    owner, iterator, key, reverse, localdirs, read_from=None, plan=None, lazily=false
+))]
+#[allow(clippy::needless_pass_by_value, clippy::too_many_arguments)] // what pyo3 extracts, by name
 pub fn sort_external<'py>(
     owner: &Bound<'py, PyAny>,
     iterator: &Bound<'py, PyAny>,
-    key: Option<Bound<'py, PyAny>>,
+    key: Option<Py<PyAny>>,
     reverse: bool,
     localdirs: Vec<PathBuf>,
+    read_from: Option<usize>,
+    plan: Option<&Bound<'py, PyAny>>,
+    lazily: bool,
 ) -> PyResult<Bound<'py, PyAny>> {
     let py = owner.py();
     let iterator = iterator.try_iter()?.into_any();
@@ -327,211 +405,38 @@ pub fn sort_external<'py>(
     let mut sorter = Sorter {
         counters: shuffled.map_or_else(|_| Arc::default(), |shuffled| shuffled.get().counters(py)),
         owner: owner.clone(),
-        ordering: SortOrder {
-            key: key.map(Bound::unbind),
+        ordering: Ordering {
+            key: KeyFunction::new(key, read_from, plan)?,
             reverse,
         },
         files: SpillFiles::new(LocalDirs::new(localdirs)),
         runs: Vec::new(),
-        values: ffi::empty_list(py)?,
+        gathered: Gathered::List(ffi::empty_list(py)?),
         policy: SpillPolicy::new(f64::INFINITY),
     };
     sorter.policy.set_limit_mib(sorter.next_limit()?);
     sorter.read(&iterator)?;
-    sort_list(&sorter.values, &sorter.ordering)?;
-    if sorter.runs.is_empty() {
-        return Ok(sorter.values.into_any());
+    let is_iterator = match &sorter.gathered {
+        _ if !sorter.runs.is_empty() => true,
+        Gathered::Column(column) => {
+            let objects = typed::object_bytes(&column.values);
+            lazily || sorter.is_due(memory::resident_bytes(), objects)
+        }
+        Gathered::List(_) => false,
+    };
+    let last = sorter.sorted()?;
+    if !is_iterator {
+        return Ok(last.into_list(py)?.into_any());
     }
     // Runs are read as the values are asked for, so errors are those of an iterator.
     let raised = |error: Error| of_iterator(py, error.into());
     sorter.merge_runs().map_err(raised)?;
-    let Sorter {
-        ordering,
-        files,
-        runs,
-        values,
-        ..
-    } = sorter;
-    let mut sources: Vec<Cursor> = runs.into_iter().map(Cursor::on_disk).collect();
-    sources.push(Cursor::in_memory(values.unbind()));
-    let merge = Merge::new(py, ordering, sources, &files).map_err(raised)?;
-    let state = GilCell::new(Some(Box::new(Sorted { files, merge })));
-    Ok(Bound::new(py, SortedIterator { state })?.into_any())
-}
-
-/// Reads one sorted run.
-struct Cursor {
-    blocks: std::vec::IntoIter<BlockAddress>,
-    values: Option<Py<PyList>>,
-    row: usize,
-}
-
-impl Cursor {
-    fn on_disk(blocks: Vec<BlockAddress>) -> Self {
-        Self {
-            blocks: blocks.into_iter(),
-            values: None,
-            row: 0,
-        }
-    }
-
-    fn in_memory(values: Py<PyList>) -> Self {
-        Self {
-            blocks: Vec::new().into_iter(),
-            values: Some(values),
-            row: 0,
-        }
-    }
-
-    /// The next value with its key, or `None` at the end of the run.
-    fn next(
-        &mut self,
-        py: Python<'_>,
-        files: &SpillFiles,
-        ordering: &SortOrder,
-    ) -> Result<Option<Head>> {
-        loop {
-            if let Some(values) = &self.values {
-                let values = values.bind(py);
-                if self.row < values.len() {
-                    let value = values.get_item(self.row)?;
-                    let key = SortKey::new(ordering.key_of(&value)?);
-                    self.row += 1;
-                    return Ok(Some(Head {
-                        key,
-                        value: value.unbind(),
-                    }));
-                }
-                self.values = None;
-                self.row = 0;
-            }
-            let Some(address) = self.blocks.as_slice().first() else {
-                return Ok(None);
-            };
-            self.values = Some(ffi::new_list(py, read_values(py, files, address)?)?.unbind());
-            self.blocks.next();
-        }
-    }
-}
-
-/// The first value of a run that is not merged yet.
-struct Head {
-    key: SortKey,
-    value: Py<PyAny>,
-}
-
-/// Runs on their way into one order.
-struct Merge {
-    ordering: SortOrder,
-    sources: Vec<Cursor>,
-    tree: LoserTree<Head>,
-}
-
-impl Merge {
-    fn new(
-        py: Python<'_>,
-        ordering: SortOrder,
-        mut sources: Vec<Cursor>,
-        files: &SpillFiles,
-    ) -> Result<Self> {
-        let mut heads = Vec::new();
-        for source in &mut sources {
-            heads.push(source.next(py, files, &ordering)?);
-        }
-        let tree = LoserTree::new(heads, &mut |a, b| ordering.is_before(py, &a.key, &b.key))?;
-        Ok(Self {
-            ordering,
-            sources,
-            tree,
-        })
-    }
-
-    fn next<'py>(
-        &mut self,
-        py: Python<'py>,
-        files: &SpillFiles,
-    ) -> Result<Option<Bound<'py, PyAny>>> {
-        let Self {
-            ordering,
-            sources,
-            tree,
-        } = self;
-        let Some((source, _)) = tree.winner() else {
-            return Ok(None);
-        };
-        let next = match sources.get_mut(source) {
-            Some(source) => source.next(py, files, ordering)?,
-            None => None,
-        };
-        let winner =
-            tree.replace_winner(next, &mut |a, b| ordering.is_before(py, &a.key, &b.key))?;
-        Ok(winner.map(|head| head.value.into_bound(py)))
-    }
-}
-
-/// What a [`SortedIterator`] reads from.
-struct Sorted {
-    files: SpillFiles,
-    merge: Merge,
-}
-
-/// Iterator over values in order, merged from runs on disk.
-///
-/// An error (of the key function, a comparison, a disk) ends it; `close()` frees what it holds.
-#[pyclass(module = "ferroshuffle._core", frozen)]
-pub struct SortedIterator {
-    /// `Some(None)` at the end.
-    state: GilCell<Option<Box<Sorted>>>,
-}
-
-#[pymethods]
-impl SortedIterator {
-    fn __iter__(slf: Py<Self>) -> Py<Self> {
-        slf
-    }
-
-    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.state
-            .step(py, busy, |sorted| sorted.merge.next(py, &sorted.files))
-    }
-
-    /// Frees what the iterator holds; it is at its end then.
-    fn close(&self, py: Python<'_>) -> PyResult<()> {
-        self.state.end(py, busy)
-    }
-
-    fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
-        let seen = self.state.see_in_traverse(|state| {
-            let Some(sorted) = state else {
-                return Ok(());
-            };
-            let Merge {
-                ordering,
-                sources,
-                tree,
-            } = &sorted.merge;
-            visit.call(&ordering.key)?;
-            sources
-                .iter()
-                .try_for_each(|source| visit.call(&source.values))?;
-            tree.items().try_for_each(|head| {
-                if let SortKey::Object(key) = &head.key {
-                    visit.call(key)?;
-                }
-                visit.call(&head.value)
-            })
-        });
-        seen.unwrap_or(Ok(()))
-    }
-
-    fn __clear__(&self) {
-        Python::attach(|py| drop(self.state.put(py, None)));
-    }
-}
-
-#[cold]
-fn busy() -> PyErr {
-    PyRuntimeError::new_err(
-        "sorted values are being read already: a function called while they are read reads on",
-    )
+    let mut runs: Vec<_> = sorter
+        .runs
+        .into_iter()
+        .map(|run| Run::Spilled(run, 0))
+        .collect();
+    runs.push(last.into_run(py)?);
+    let iterator = SortedIterator::new(py, sorter.ordering, sorter.files, runs).map_err(raised)?;
+    Ok(Bound::new(py, iterator)?.into_any())
 }

@@ -486,6 +486,27 @@ pub fn get<'py>(py: Python<'py>, column: &TypedColumn, row: usize) -> Result<Bou
     object.ok_or_else(|| no_row(row))
 }
 
+/// About how many bytes the objects in a column take, and references to them.
+pub fn object_bytes(column: &TypedColumn) -> usize {
+    const REFERENCE: usize = size_of::<usize>();
+    /// Of an `int` or a `float`; of what has items or bytes, without these.
+    const NUMBER: usize = 32 + REFERENCE;
+    const CONTAINER: usize = 64 + REFERENCE;
+    let rows = column.len();
+    match column {
+        TypedColumn::None(_) | TypedColumn::Bool(_) | TypedColumn::Unread(_) => rows * REFERENCE,
+        TypedColumn::Int(_) | TypedColumn::Float(_) => rows * NUMBER,
+        TypedColumn::Str(texts) | TypedColumn::Bytes(texts) => rows * CONTAINER + texts.all().len(),
+        TypedColumn::Tuple(fields) => {
+            rows * CONTAINER + fields.iter().map(object_bytes).sum::<usize>()
+        }
+        TypedColumn::List(lists) => rows * CONTAINER + object_bytes(&lists.items),
+        // A table of twice as many places, each with a hash, and no set is smaller than of eight.
+        TypedColumn::Set(sets) => rows * (3 * CONTAINER) + 4 * object_bytes(&sets.items),
+        TypedColumn::Nullable(nullable) => object_bytes(&nullable.values),
+    }
+}
+
 /// A record of what is in `row` of a column of keys and of one of values.
 #[inline]
 pub fn record<'py>(

@@ -89,7 +89,11 @@ impl Buckets {
 struct Columns {
     keys: TypedColumn,
     values: TypedColumn,
-    /// The partition of each row.
+    /// How many there are.
+    rows: usize,
+    /// How many more the columns have memory for.
+    room: usize,
+    /// The partition of each row, as far as it was told.
     partitions: Vec<u32>,
     has_lists: bool,
 }
@@ -107,23 +111,31 @@ impl Columns {
         Self {
             keys: keys.fresh(),
             values: values.fresh(),
+            rows: 0,
+            room: 0,
             partitions: Vec::new(),
             has_lists: values.has_lists(),
         }
     }
 
-    /// Appends a record; `false` where it does not fit.
+    /// Appends a record, whose partition may be told later; `false` where it does not fit.
     ///
     /// A list is copied here, and shared in PySpark with who holds it too: so it fits only where
     /// that is nobody.
     #[inline]
-    fn push(&mut self, pair: ffi::Pair<'_>, partition: u32, is_shared: bool) -> Result<bool> {
-        if self.partitions.len() == self.partitions.capacity() {
-            memory::try_grow(&mut self.partitions, 1, WHAT)?;
-            // As much for the others, which do not ask before they take a number.
-            let room = self.partitions.capacity() - self.partitions.len();
+    fn push(
+        &mut self,
+        pair: ffi::Pair<'_>,
+        partition: Option<u32>,
+        is_shared: bool,
+    ) -> Result<bool> {
+        if self.room == 0 {
+            // As much for all, which do not ask before they take a number.
+            let room = self.rows.max(FIRST_RECORDS);
             self.keys.try_reserve(room)?;
             self.values.try_reserve(room)?;
+            memory::try_grow(&mut self.partitions, room, WHAT)?;
+            self.room = room;
         }
         let pushed = typed::push_key(&mut self.keys, pair.key).and_then(|has_fit| {
             if !has_fit || self.has_lists && is_shared {
@@ -135,9 +147,11 @@ impl Columns {
             }
         });
         if matches!(pushed, Ok(true)) {
-            self.partitions.push(partition);
+            self.partitions.extend(partition);
+            self.rows += 1;
+            self.room -= 1;
         } else {
-            self.truncate(self.partitions.len());
+            self.truncate(self.rows);
         }
         pushed
     }
@@ -158,19 +172,12 @@ impl Columns {
         self.keys.turn_into(keys)?;
         self.values.turn_into(values)?;
         self.has_lists = self.values.has_lists();
-        // As much as `push` counts on.
-        let room = self.partitions.capacity() - self.partitions.len();
-        self.keys.try_reserve(room)?;
-        self.values.try_reserve(room)
+        self.room = 0;
+        Ok(())
     }
 
-    /// Appends columns; `false` where they are of other kinds.
-    fn append(
-        &mut self,
-        py: Python<'_>,
-        (keys, values): &Handed,
-        partitioner: &Partitioner,
-    ) -> Result<bool> {
+    /// Appends columns; `false` where they are of other kinds. Their partitions are told later.
+    fn append(&mut self, (keys, values): &Handed) -> Result<bool> {
         if !self.keys.holds(keys) || !self.values.holds(values) {
             let kinds = self.keys.joined(keys).zip(self.values.joined(values));
             let Some((keys, values)) = kinds else {
@@ -178,21 +185,26 @@ impl Columns {
             };
             self.turn_into(&keys, &values)?;
         }
-        let rows = self.partitions.len();
-        let appended = partitioner
-            .partitions_of(py, keys, &mut self.partitions)
-            .and_then(|()| self.keys.append(keys, 0..keys.len()))
-            .and_then(|()| self.values.append(values, 0..values.len()));
+        let appended = self.keys.append(keys, 0..keys.len());
+        let appended = appended.and_then(|()| self.values.append(values, 0..values.len()));
         if appended.is_err() {
-            self.truncate(rows);
+            self.truncate(self.rows);
         }
-        appended.map(|()| true)
+        appended?;
+        self.rows += keys.len();
+        self.room = 0;
+        Ok(true)
     }
 
     fn truncate(&mut self, rows: usize) {
         self.keys.truncate(rows);
         self.values.truncate(rows);
-        self.partitions.truncate(rows);
+    }
+
+    /// Looks up the partitions that were not told yet.
+    fn partition_all(&mut self, py: Python<'_>, partitioner: &Partitioner) -> Result<()> {
+        let rows = self.partitions.len()..self.rows;
+        partitioner.partitions_of(py, &self.keys, rows, &mut self.partitions)
     }
 
     fn partition(&self, row: usize) -> u32 {
@@ -210,7 +222,7 @@ impl Columns {
             .max()
             .map_or(0, |&most| most as usize + 1);
         let partition = |row| self.partition(row) as usize;
-        Layout::by(self.partitions.len(), partitions, partition)
+        Layout::by(self.rows, partitions, partition)
     }
 }
 
@@ -348,7 +360,7 @@ impl State {
             self.interval.starts_at(memory::resident_bytes());
             self.read(py)?;
             let counters = Arc::clone(&self.counters);
-            counters.partition_time.time(|| self.lay_out())?;
+            counters.partition_time.time(|| self.lay_out(py))?;
         }
         let (Some(partition), Some(outgoing)) = (self.partitions.pop(), &mut self.outgoing) else {
             return Ok(None);
@@ -373,7 +385,7 @@ impl State {
     }
 
     /// Puts what was gathered in the order of its partitions.
-    fn lay_out(&mut self) -> Result<()> {
+    fn lay_out(&mut self, py: Python<'_>) -> Result<()> {
         match self.gathered.take() {
             None => {}
             Some(Gathered::Objects(mut buckets)) => {
@@ -381,7 +393,8 @@ impl State {
                 self.partitions.reverse();
                 self.outgoing = Some(Outgoing::Objects(buckets));
             }
-            Some(Gathered::Columns(columns)) => {
+            Some(Gathered::Columns(mut columns)) => {
+                columns.partition_all(py, &self.partitioner)?;
                 let layout = columns.layout()?;
                 for partition in (0..layout.partitions()).rev() {
                     if !layout.rows(partition).is_empty() {
@@ -453,11 +466,14 @@ impl State {
     #[inline]
     fn push(&mut self, record: &Bound<'_, PyAny>, most_references: isize) -> Result<()> {
         let pair = pair_of(record)?;
-        let partition = self.partitioner.partition(pair.key)?;
         if self.gathered.is_none() && self.serializer.makes_blocks {
             self.gathered = Columns::for_pair(pair).map(Gathered::Columns);
         }
+        let mut partition = None;
         if let Some(Gathered::Columns(columns)) = &mut self.gathered {
+            if !self.partitioner.is_by_column() {
+                partition = Some(self.partitioner.partition(pair.key)?);
+            }
             let is_shared = ffi::references(record.as_borrowed()) > most_references;
             if columns.push(pair, partition, is_shared)?
                 || columns.make_kinds_for(pair)? && columns.push(pair, partition, is_shared)?
@@ -465,6 +481,10 @@ impl State {
                 return Ok(());
             }
         }
+        let partition = match partition {
+            Some(partition) => partition,
+            None => self.partitioner.partition(pair.key)?,
+        };
         let record = self.tagged(record.clone())?;
         self.objects(record.py())?.push(partition, &record)
     }
@@ -486,13 +506,17 @@ impl State {
             .gathered
             .get_or_insert_with(|| Gathered::Columns(Columns::of(keys, values)));
         if let Gathered::Columns(columns) = gathered
-            && columns.append(py, added, &self.partitioner)?
+            && columns.append(added)?
         {
+            if !self.partitioner.is_by_column() {
+                columns.partition_all(py, &self.partitioner)?;
+            }
             return Ok(());
         }
         let mut other = Columns::of(keys, values);
-        other.append(py, added, &self.partitioner)?;
-        for row in 0..keys.len() {
+        other.append(added)?;
+        other.partition_all(py, &self.partitioner)?;
+        for row in 0..other.rows {
             let record = self.tagged(other.record(py, row)?)?;
             self.objects(py)?.push(other.partition(row), &record)?;
         }
@@ -509,9 +533,12 @@ impl State {
 
     /// What was gathered, as objects.
     fn objects(&mut self, py: Python<'_>) -> Result<&mut Buckets> {
+        if let Some(Gathered::Columns(columns)) = &mut self.gathered {
+            columns.partition_all(py, &self.partitioner)?;
+        }
         if let Some(Gathered::Columns(columns)) = &self.gathered {
             let mut buckets = Buckets::default();
-            for row in 0..columns.partitions.len() {
+            for row in 0..columns.rows {
                 let record = self.tagged(columns.record(py, row)?)?;
                 buckets.push(columns.partition(row), &record)?;
             }
@@ -563,7 +590,7 @@ impl ShuffleWriter {
     #[allow(clippy::too_many_arguments)] // all are told by name in one place
     fn new(
         records: &Bound<'_, PyAny>,
-        partition_function: Py<PyAny>,
+        partition_function: &Bound<'_, PyAny>,
         is_portable_hash: bool,
         partitions: u32,
         dumps: Py<PyAny>,
@@ -577,11 +604,7 @@ impl ShuffleWriter {
         Ok(Self {
             state: GilCell::new(Some(Box::new(State {
                 records: Some(records.try_iter()?.into_any().unbind()),
-                partitioner: Partitioner {
-                    function: partition_function,
-                    is_portable_hash,
-                    partitions,
-                },
+                partitioner: Partitioner::new(partition_function, is_portable_hash, partitions),
                 serializer: Serializer {
                     dumps,
                     makes_blocks,

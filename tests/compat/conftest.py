@@ -1,4 +1,4 @@
-"""Each test of a merger runs on both rungs: the functions called, and what they compute."""
+"""Each test of merging and sorting runs on both rungs: functions called, and what they compute."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import pytest
 
 from ferroshuffle import shuffle
 
-_OF_MERGERS = {
+_OF_BOTH = {
     "test_group_by",
     "test_hostile_keys",
     "test_merger_in_memory",
     "test_merger_spilling",
+    "test_sort_keys",
+    "test_sorter",
     "test_user_functions",
 }
 # How many records are merged by the functions, before they are read.
@@ -18,7 +20,7 @@ _RUNGS = {"called": None, "typed": 1}
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    if metafunc.module.__name__.rpartition(".")[2] in _OF_MERGERS:
+    if metafunc.module.__name__.rpartition(".")[2] in _OF_BOTH:
         metafunc.parametrize("_rung", _RUNGS, indirect=True)
 
 

@@ -4,9 +4,9 @@ Switch PySpark in this process to ferroshuffle, and back.
 PySpark finds its shuffle classes as globals of a few of its modules. We put ours in their place,
 and leave the modules themselves where they are: a module of ours under the name
 ``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there. The other
-things that we replace are ``RDD.partitionBy``, which all key-value operations shuffle with, and the
-functions behind joins and ``cogroup``; and a few methods do what they did, and note for
-`ferroshuffle.explain` what their result comes from.
+things that we replace are ``RDD.partitionBy``, which all key-value operations shuffle with, the
+sorts, and the functions behind joins and ``cogroup``; and a few methods do what they did, and note
+for `ferroshuffle.explain` what their result comes from.
 
 The functions that PySpark ships to its workers travel by value and our classes by reference, so a
 worker imports ferroshuffle by itself and nothing is patched there.
@@ -25,6 +25,7 @@ from ferroshuffle import __version__
 from ferroshuffle.spark.joins import cogroup, join
 from ferroshuffle.spark.lineage import noting
 from ferroshuffle.spark.rdd import Shuffles, partition_by
+from ferroshuffle.spark.sorts import repartition_and_sort, sort_by_key
 from ferroshuffle.spark.versions import warn_if_untried
 
 # Not the spill counters: PySpark's worker and users assign those where they are.
@@ -102,8 +103,13 @@ def _joins(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[str, Any, Any]]:
 
 def _methods(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[type, str, Any, Any]]:
     """Yield the methods that we replace: whose they are, their names, stock's and ours."""
-    theirs = pyspark.RDD.partitionBy
-    yield pyspark.RDD, "partitionBy", theirs, partition_by(theirs, shuffles)
+    for name, ours in (
+        ("partitionBy", partition_by),
+        ("sortByKey", sort_by_key),
+        ("repartitionAndSortWithinPartitions", repartition_and_sort),
+    ):
+        theirs = getattr(pyspark.RDD, name)
+        yield pyspark.RDD, name, theirs, ours(theirs, shuffles)
     # What makes an RDD in the JVM, and so leaves `explain` nothing to follow.
     for owner, names in (
         (pyspark.RDD, ("union", "cartesian", "zip", "coalesce")),

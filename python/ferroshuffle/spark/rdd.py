@@ -163,7 +163,7 @@ def partition_by(stock: Callable[..., Any], shuffles: Shuffles) -> Callable[...,
         if self.partitioner == partitioner:
             return self
         return shuffles.shuffled(
-            self, partitioner, _call_site_of_caller(self.ctx), aggregator_of(self)
+            self, partitioner, call_site_of_caller(self.ctx, "partitionBy"), aggregator_of(self)
         )
 
     return partitionBy
@@ -177,8 +177,8 @@ def call_site(context: Any) -> Any:
     return importlib.import_module("pyspark.traceback_utils").SCCallSiteSync(context)
 
 
-def _call_site_of_caller(context: Any) -> Any:
-    """Return the same for a function of ours that the user, or PySpark, has called."""
+def call_site_of_caller(context: Any, method: str) -> Any:
+    """Return the same for a `method` of ours that the user, or PySpark, has called."""
     from pyspark import traceback_utils
 
     site = call_site(context)
@@ -188,5 +188,5 @@ def _call_site_of_caller(context: Any) -> Any:
     spark_folder = os.path.join(os.path.dirname(traceback_utils.__file__), "")
     if not caller.f_code.co_filename.startswith(spark_folder):
         # PySpark looks for a frame of its own, and only finds the one behind ours.
-        site._call_site = f"partitionBy at {caller.f_code.co_filename}:{caller.f_lineno}"
+        site._call_site = f"{method} at {caller.f_code.co_filename}:{caller.f_lineno}"
     return site
