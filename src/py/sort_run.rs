@@ -129,6 +129,17 @@ impl<'py> Sorted<'py> {
         Ok(Spilled { blocks, are_keyed })
     }
 
+    /// Hands the memory of the values back to the system.
+    pub fn give_back(self, py: Python<'py>) {
+        let has_objects = matches!(self, Self::List(..));
+        drop(self);
+        if has_objects {
+            super::give_back(py);
+        } else {
+            memory::give_back();
+        }
+    }
+
     /// The values as a list.
     pub fn into_list(self, py: Python<'py>) -> Result<Bound<'py, PyList>> {
         match self {

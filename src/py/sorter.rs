@@ -320,8 +320,7 @@ impl<'py> Sorter<'py> {
             let run = sorted.write(py, &self.files)?;
             let (disk_bytes, records) = (run.bytes(), sorted.count() as u64);
             self.runs.push(run);
-            drop(sorted);
-            super::give_back(py);
+            sorted.give_back(py);
             let memory_bytes = resident.saturating_sub(memory::resident_bytes());
             counters.spilled(metrics::Spilled {
                 memory_bytes,
