@@ -18,6 +18,8 @@ const WHAT: &str = "a table of lists";
 pub struct Collected {
     /// Items of each list.
     counts: Vec<u32>,
+    /// Those of the longest.
+    longest: u32,
     store: Store,
     /// The items of each list. Made when one is first read; there is none while items are added.
     order: OnceCell<Layout>,
@@ -63,6 +65,7 @@ impl Collected {
     fn with(store: Store) -> Self {
         Self {
             counts: Vec::new(),
+            longest: 0,
             store,
             order: OnceCell::new(),
             sorts: Cell::new(0),
@@ -152,6 +155,7 @@ impl Collected {
             };
             if let Some(count) = self.counts.get_mut(row as usize) {
                 *count += u32::from(is_added?);
+                self.longest = self.longest.max(*count);
             }
         }
         Ok(())
@@ -162,10 +166,15 @@ impl Collected {
     pub fn append_each(&mut self, rows: &[u32], from: &TypedColumn) -> Result<()> {
         self.order.take();
         try_grow(&mut self.counts, rows.len(), WHAT)?;
-        let counts = &mut self.counts;
-        let mut count = |row: u32, is_added| match counts.get_mut(row as usize) {
-            Some(count) => *count += u32::from(is_added),
-            None => counts.push(1),
+        let (counts, longest) = (&mut self.counts, &mut self.longest);
+        let mut count = |row: u32, is_added| {
+            if row as usize == counts.len() {
+                counts.push(0);
+            }
+            if let Some(count) = counts.get_mut(row as usize) {
+                *count += u32::from(is_added);
+                *longest = (*longest).max(*count);
+            }
         };
         match &mut self.store {
             Store::Every(members) => {
@@ -210,6 +219,11 @@ impl Collected {
         self.counts.get(row).map_or(0, |&count| count as usize)
     }
 
+    /// Items of the longest list.
+    pub fn longest(&self) -> usize {
+        self.longest as usize
+    }
+
     /// The lists in `rows`.
     pub fn gather(&self, rows: &[u32]) -> Result<Lists> {
         let total = rows.iter().map(|&row| self.count(row as usize)).sum();
@@ -245,6 +259,7 @@ impl Collected {
     pub fn reset(&mut self) {
         self.order.take();
         self.counts.clear();
+        self.longest = 0;
         match &mut self.store {
             Store::Every(members) => members.reset(),
             Store::New(distinct) => distinct.reset(),

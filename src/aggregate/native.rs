@@ -6,8 +6,6 @@
 //! as the user's functions would merge it, and without fail, up to a record at which an
 //! expression stops.
 
-use std::ops::Range;
-
 use super::Records;
 use super::cells::{Cells, Undo};
 use super::collect::{self, Collected};
@@ -206,17 +204,13 @@ impl NativeAggregate {
         Ok(Some(shaped(&self.plan.shape, &mut gathered.into_iter())))
     }
 
-    /// The first of those rows in which a combiner is beyond any typed column.
-    pub fn first_carry(&self, mut rows: Range<usize>) -> Option<usize> {
-        let carries = self.states.iter().filter_map(|state| match state {
-            StateColumn::Cells(cells) if !cells.carries.is_empty() => Some(&cells.carries),
-            _ => None,
-        });
-        let carries: Vec<_> = carries.collect();
-        if carries.is_empty() {
-            return None;
-        }
-        rows.find(|row| carries.iter().any(|carries| carries.contains_key(row)))
+    /// Whether the combiner in `row` is beyond any typed column.
+    #[inline]
+    pub fn has_carry(&self, row: usize) -> bool {
+        self.states.iter().any(|state| match state {
+            StateColumn::Cells(cells) => cells.carries.contains_key(&row),
+            _ => false,
+        })
     }
 
     /// The lists, where combiners are nothing else.
@@ -227,43 +221,39 @@ impl NativeAggregate {
         }
     }
 
-    /// Shows the combiner in `row` in pieces of up to `most` items, each a column of one row;
-    /// `false` where it is more than a list or a text, or merging it with another does not put that
-    /// behind it.
-    pub fn each_piece(
-        &self,
-        row: u32,
-        most: usize,
-        see: &mut dyn FnMut(&TypedColumn) -> Result<()>,
-    ) -> Result<bool> {
+    /// Whether combiners are lists, sets or texts, and merging one with another puts that behind it.
+    pub fn joins(&self) -> bool {
         let Shape::State(state) = &self.plan.shape else {
-            return Ok(false);
+            return false;
         };
         let added = state.merge_combiner.added();
-        let is_joined = matches!(added.first().map(|added| &**added),
-            Some(Source::Value(path)) if path.is_empty());
+        let is_joined = matches!(added.as_slice(), [added]
+            if matches!(&**added, Source::Value(path) if path.is_empty()));
+        is_joined && self.collected().next().is_some()
+    }
+
+    /// A piece of the combiner in `row`, from item `start` on and of up to `most`, as a column of one
+    /// row; `None` where combiners are not [joined](Self::joins), or there is no such item.
+    pub fn piece(&self, row: usize, start: usize, most: usize) -> Result<Option<TypedColumn>> {
         let Some((first, collected)) = self.states.first().zip(self.collected().next()) else {
-            return Ok(false);
+            return Ok(None);
         };
-        if added.len() != 1 || !is_joined {
-            return Ok(false);
+        let rest = collected.list(row)?.get(start..).unwrap_or_default();
+        let slice = rest.get(..most).unwrap_or(rest);
+        if slice.is_empty() || !self.joins() {
+            return Ok(None);
         }
-        for slice in collected.list(row as usize)?.chunks(most) {
-            let piece = if let StateColumn::Joined(_) = first {
-                let mut piece = collected.items().fresh();
-                piece.push_joined(collected.items(), slice)?;
-                piece
-            } else {
-                let items = collected.items().gather(slice)?;
-                let lists = Lists {
-                    ends: vec![items.len()],
-                    items: Box::new(items),
-                };
-                first.wrapped(lists)
-            };
-            see(&piece)?;
+        if let StateColumn::Joined(_) = first {
+            let mut piece = collected.items().fresh();
+            piece.push_joined(collected.items(), slice)?;
+            return Ok(Some(piece));
         }
-        Ok(true)
+        let items = collected.items().gather(slice)?;
+        let lists = Lists {
+            ends: vec![items.len()],
+            items: Box::new(items),
+        };
+        Ok(Some(first.wrapped(lists)))
     }
 
     /// The lists and sets, and the texts that are put together.
@@ -279,6 +269,11 @@ impl NativeAggregate {
     /// How often lists were put in order.
     pub fn sorts(&self) -> usize {
         self.collected().map(Collected::sorts).max().unwrap_or(0)
+    }
+
+    /// The items or pieces of the longest.
+    pub fn most_items(&self) -> usize {
+        self.collected().map(Collected::longest).max().unwrap_or(0)
     }
 
     /// The items and pieces of those in `row`.
@@ -722,20 +717,12 @@ mod tests {
         let found = joined.gather(&[0, 2]).unwrap().unwrap();
         let expected = texts(&["a, , éb", "a, , é"]);
         assert!((0..2).all(|row| found.is_same(row, &expected, row)));
-        let mut pieces = Vec::new();
-        let mut see = |piece: &TypedColumn| {
-            pieces.push(piece.clone());
-            Ok(())
-        };
-        assert!(joined.each_piece(0, 4, &mut see).unwrap());
-        let expected = [texts(&["a, , "]), texts(&["éb"])];
-        assert!(
-            pieces
-                .iter()
-                .zip(&expected)
-                .all(|(a, b)| a.is_same(0, b, 0))
-        );
-        assert_eq!(pieces.len(), 2);
+        assert!(joined.joins());
+        for (start, expected) in [(0, "a, , "), (4, "éb")] {
+            let piece = joined.piece(0, start, 4).unwrap().unwrap();
+            assert!(piece.is_same(0, &texts(&[expected]), 0));
+        }
+        assert!(joined.piece(0, 6, 4).unwrap().is_none());
     }
 
     #[test]

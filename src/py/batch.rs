@@ -11,6 +11,9 @@ use crate::map::{KeyHash, Start};
 /// A batch of texts or lists ends when it has as many bytes: they are there twice meanwhile.
 const BATCH_BYTES: usize = 256 << 10;
 
+/// Bytes of texts and lists that count for a record of their own.
+const RECORD_BYTES: usize = 64;
+
 /// Most bytes of a column of a batch that are kept for the next.
 const MOST_KEPT: usize = 1 << 20;
 
@@ -79,8 +82,17 @@ impl Batch {
 
     /// Whether it has as many bytes as are to wait to be merged.
     pub fn is_heavy(&self) -> bool {
+        self.long_bytes() >= BATCH_BYTES
+    }
+
+    /// For how many records it counts where memory is looked at after so many: a long list is many.
+    pub fn weight(&self) -> usize {
+        self.len().max(1) + self.long_bytes() / RECORD_BYTES
+    }
+
+    fn long_bytes(&self) -> usize {
         let of_values = self.values.as_ref().map_or(0, TypedColumn::long_bytes);
-        self.keys.long_bytes() + of_values >= BATCH_BYTES
+        self.keys.long_bytes() + of_values
     }
 
     /// Forgets the records, and gives memory back that is more than most batches need.

@@ -20,16 +20,24 @@ use crate::metrics;
 /// What Spark sends in place of a length where its data ends.
 const END_OF_DATA: i32 = -1;
 
-/// The frame that is being read.
-enum Frame {
+/// Records that are read one after the other.
+pub enum Frame {
     /// Typed records, and the next row of them.
     Columns {
+        /// Their keys.
         keys: TypedColumn,
+        /// Their values.
         values: TypedColumn,
+        /// The next row.
         row: usize,
     },
     /// Any records, and the next of them.
-    Objects { records: Py<PyList>, row: usize },
+    Objects {
+        /// The records.
+        records: Py<PyList>,
+        /// The next row.
+        row: usize,
+    },
 }
 
 impl Frame {
@@ -39,7 +47,8 @@ impl Frame {
         Ok(Self::Objects { records, row: 0 })
     }
 
-    fn next<'py>(&mut self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
+    /// The next record; `None` at the end.
+    pub fn next<'py>(&mut self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
         let (record, row) = match self {
             Self::Columns { keys, values, row } if *row < keys.len() => {
                 (Some(typed::record(py, keys, values, *row)?), row)
@@ -55,7 +64,7 @@ impl Frame {
     }
 
     /// Up to `most` typed records; `None` where there is none, or they are not accepted.
-    fn next_columns(&mut self, most: usize, accepts: Accepts<'_>) -> Result<Option<Handed>> {
+    pub fn next_columns(&mut self, most: usize, accepts: Accepts<'_>) -> Result<Option<Handed>> {
         let Self::Columns { keys, values, row } = self else {
             return Ok(None);
         };
@@ -68,10 +77,19 @@ impl Frame {
         Ok(Some(columns))
     }
 
-    fn is_at_its_end(&self, py: Python<'_>) -> bool {
+    /// Whether there is no record left.
+    pub fn is_at_its_end(&self, py: Python<'_>) -> bool {
         match self {
             Self::Columns { keys, row, .. } => *row >= keys.len(),
             Self::Objects { records, row } => *row >= records.bind(py).len(),
+        }
+    }
+
+    /// Shows what it holds to the garbage collector.
+    pub fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        match self {
+            Self::Columns { .. } => Ok(()),
+            Self::Objects { records, .. } => visit.call(records),
         }
     }
 }
@@ -270,10 +288,10 @@ impl BlockReader {
             };
             visit.call(&state.stream)?;
             visit.call(&state.loads)?;
-            match &state.frame {
-                Some(Frame::Objects { records, .. }) => visit.call(records),
-                _ => Ok(()),
-            }
+            state
+                .frame
+                .as_ref()
+                .map_or(Ok(()), |frame| frame.traverse(&visit))
         });
         seen.unwrap_or(Ok(()))
     }

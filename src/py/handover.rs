@@ -15,16 +15,20 @@ pub type Accepts<'a> = &'a mut dyn FnMut(&TypedColumn, &TypedColumn) -> bool;
 
 /// Up to `most` of the next records of `iterator`, as a column of keys and one of values.
 ///
+/// With `in_pieces` they go where combiners of equal keys are merged: there may be several of one key,
+/// which come to what is one otherwise, such as pieces of a long list.
+///
 /// `None` where it is an iterator of another kind, or its next record is not typed or not accepted,
 /// or it is at its end: then records are read one by one, as of any iterator.
 pub fn next_columns(
     iterator: &Bound<'_, PyAny>,
     most: usize,
+    in_pieces: bool,
     accepts: Accepts<'_>,
 ) -> Result<Option<Handed>> {
     let py = iterator.py();
     if let Ok(records) = iterator.cast_exact::<RecordsIterator>() {
-        return records.get().next_columns(py, most, accepts);
+        return records.get().next_columns(py, most, in_pieces, accepts);
     }
     match iterator.cast_exact::<BlockReader>() {
         Ok(records) => records.get().next_columns(py, most, accepts),

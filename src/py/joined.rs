@@ -172,6 +172,7 @@ impl State {
             let handed = next_columns(
                 &groups,
                 CHUNK_GROUPS,
+                false,
                 &mut |_, groups| matches!(groups, TypedColumn::List(lists) if tagged(&lists.items).is_some()),
             )?;
             if let Some((keys, TypedColumn::List(groups))) = handed {

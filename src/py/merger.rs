@@ -18,7 +18,7 @@ use crate::aggregate::Records;
 use crate::error::{Error, Result};
 use crate::memory::{self, CheckInterval, SpillPolicy};
 use crate::metrics;
-use crate::spill::external_table::{ExternalTable, MergeLimits, Spillable};
+use crate::spill::external_table::{ExternalTable, MergeLimits, Position, Spillable, Unmerged};
 use crate::spill::partition_merge::PartitionMerge;
 
 /// More than a merger takes that has no record yet.
@@ -78,16 +78,16 @@ impl Merger {
         self.with_table_of(py, rows, |table| table.row(py, row))
     }
 
-    /// Up to `most` keys and combiners from `row` on, of a table in memory that has as many
-    /// `rows`; `None` where that is not typed.
+    /// What [`Table::columns`] gives of a table in memory that has as many `rows`.
     pub fn columns(
         &self,
         py: Python<'_>,
-        row: usize,
+        at: Position,
         rows: usize,
         most: usize,
-    ) -> Result<Option<Handed>> {
-        self.with_table_of(py, rows, |table| table.columns(row, most))
+        in_pieces: bool,
+    ) -> Result<Option<(Handed, Position)>> {
+        self.with_table_of(py, rows, |table| table.columns(at, most, in_pieces))
     }
 
     #[inline]
@@ -142,9 +142,10 @@ impl Merger {
                 let resident = memory::resident_bytes();
                 interval.checked(resident, &state.policy);
                 let table = &state.table.table;
-                // What would go over the limit is not grown, where more is to come.
+                // What would go over the limit is not grown: where more is to come, by that; else by
+                // a group that is made a list when it is read.
                 let growth = match progress {
-                    Progress::Exhausted => 0,
+                    Progress::Exhausted => table.largest_record(),
                     _ => table.growth_for(interval.records()) as u64,
                 };
                 let own = table.heap_bytes() as u64;
@@ -422,6 +423,21 @@ impl Merger {
             let merge = state.table.take_merge(limits)?;
             state.is_drained = true;
             Ok((merge, Arc::clone(state.table.table.counters())))
+        })
+    }
+
+    /// What was merged and spilled, as it is: for who merges combiners of equal keys. `None` where
+    /// that is another thing than to put them together.
+    pub fn take_unmerged(&self, agg: &Bound<'_, PyAny>) -> Result<Option<Unmerged<Table>>> {
+        let py = agg.py();
+        self.prepare_external(agg)?;
+        self.with_state(py, |state| {
+            state.table.table.settle(py)?;
+            if !state.table.table.joins() {
+                return Ok(None);
+            }
+            state.is_drained = true;
+            Ok(Some(state.table.take_unmerged()))
         })
     }
 

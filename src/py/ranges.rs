@@ -169,7 +169,7 @@ pub fn sample_keys<'py>(
         keys: Vec::new(),
     };
     loop {
-        let columns = next_columns(&records, AT_ONCE, &mut |_, _| true)?;
+        let columns = next_columns(&records, AT_ONCE, false, &mut |_, _| true)?;
         if let Some((keys, _)) = columns {
             for row in 0..keys.len() {
                 if let Some(number) = sample.draws()? {

@@ -6,22 +6,26 @@ use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
+use super::block_reader::Frame;
 use super::errors::of_iterator;
 use super::ffi;
 use super::gil_cell::GilCell;
 use super::handover::{Accepts, Handed};
 use super::merger::Merger;
+use super::object_block;
 use super::table::Table;
-use crate::error::Result;
+use super::typed;
+use crate::column::codec;
+use crate::error::{Error, Result};
 use crate::metrics::Counters;
-use crate::spill::external_table::MergeLimits;
+use crate::spill::external_table::{MergeLimits, Position, Unmerged};
 use crate::spill::partition_merge::PartitionMerge;
 
 enum Source {
     /// Records of a merger that has all of them in memory.
     InMemory {
         merger: Py<Merger>,
-        row: usize,
+        at: Position,
         rows: usize,
     },
     /// Records of a merger that has spilled, which gives them away when the first is asked for.
@@ -37,6 +41,8 @@ enum Source {
         counters: Arc<Counters>,
         count_spilled: Py<PyAny>,
     },
+    /// Records of runs as they are, for who merges them, and of what was never written.
+    Unmerged(Box<UnmergedRecords>),
     Exhausted,
 }
 
@@ -55,7 +61,7 @@ impl RecordsIterator {
         Self {
             source: GilCell::new(Source::InMemory {
                 merger,
-                row: 0,
+                at: Position::default(),
                 rows,
             }),
         }
@@ -98,10 +104,11 @@ impl RecordsIterator {
         &self,
         py: Python<'_>,
         most: usize,
+        in_pieces: bool,
         accepts: Accepts<'_>,
     ) -> Result<Option<Handed>> {
         let mut source = self.source.take(py).ok_or_else(busy)?;
-        let columns = source.next_columns(py, most, accepts);
+        let columns = source.next_columns(py, most, in_pieces, accepts);
         self.source.put(py, source);
         columns
     }
@@ -122,7 +129,7 @@ impl RecordsIterator {
 impl Source {
     /// Takes the records of a merger that has spilled, if that is the source.
     #[inline]
-    fn start(&mut self, py: Python<'_>) -> Result<()> {
+    fn start(&mut self, py: Python<'_>, in_pieces: bool) -> Result<()> {
         if let Self::Spilled {
             merger,
             agg,
@@ -130,6 +137,15 @@ impl Source {
             count_spilled,
         } = self
         {
+            let unmerged = if in_pieces {
+                merger.get().take_unmerged(agg.bind(py))?
+            } else {
+                None
+            };
+            if let Some(unmerged) = unmerged {
+                *self = Self::Unmerged(Box::new(UnmergedRecords::of(unmerged)));
+                return Ok(());
+            }
             let (merge, counters) = merger.get().take_merge(agg.bind(py), *limits)?;
             *self = Self::External {
                 merge: Box::new(merge),
@@ -142,11 +158,11 @@ impl Source {
 
     #[inline]
     fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.start(py)?;
+        self.start(py, false)?;
         match self {
-            Self::InMemory { merger, row, rows } if *row < *rows => {
-                let (key, combiner) = merger.get().row(py, *row, *rows)?;
-                *row += 1;
+            Self::InMemory { merger, at, rows } if at.row < *rows => {
+                let (key, combiner) = merger.get().row(py, at.row, *rows)?;
+                at.row += 1;
                 Ok(Some(ffi::new_pair(py, key, combiner)?))
             }
             Self::External {
@@ -158,6 +174,7 @@ impl Source {
                 let record = merge.next_record()?;
                 Ok(record.map(|record| record.into_bound(py)))
             }
+            Self::Unmerged(records) => Ok(records.next(py)?),
             _ => Ok(None),
         }
     }
@@ -166,33 +183,134 @@ impl Source {
         &mut self,
         py: Python<'_>,
         most: usize,
+        in_pieces: bool,
         accepts: Accepts<'_>,
     ) -> Result<Option<Handed>> {
-        self.start(py)?;
-        let columns = match self {
-            Self::InMemory { merger, row, rows } if *row < *rows => {
-                let columns = merger.get().columns(py, *row, *rows, most)?;
-                columns.map(|columns| (columns, row))
+        self.start(py, in_pieces)?;
+        match self {
+            Self::InMemory { merger, at, rows } if at.row < *rows => {
+                let columns = merger.get().columns(py, *at, *rows, most, in_pieces)?;
+                Ok(accepted(columns, at, accepts))
             }
             Self::External {
                 merge,
                 counters,
                 count_spilled,
             } => {
-                if load(py, merge, counters, count_spilled)? {
-                    let (table, row) = merge.current();
-                    table.columns(*row, most)?.map(|found| (found, row))
-                } else {
-                    None
+                if !load(py, merge, counters, count_spilled)? {
+                    return Ok(None);
                 }
+                let (table, row) = merge.current();
+                let mut at = Position::of_row(*row);
+                let columns = table.columns(at, most, false)?;
+                let columns = accepted(columns, &mut at, accepts);
+                *row = at.row;
+                Ok(columns)
             }
-            _ => None,
-        };
-        let accepted = columns.filter(|((keys, combiners), _)| accepts(keys, combiners));
-        Ok(accepted.map(|(columns, row)| {
-            *row += columns.0.len();
-            columns
-        }))
+            Self::Unmerged(records) => records.next_columns(py, most, accepts),
+            _ => Ok(None),
+        }
+    }
+}
+
+/// The columns, if they are accepted: then their reader is behind them.
+fn accepted(
+    found: Option<(Handed, Position)>,
+    at: &mut Position,
+    accepts: Accepts<'_>,
+) -> Option<Handed> {
+    let (columns, next) = found?;
+    accepts(&columns.0, &columns.1).then(|| {
+        *at = next;
+        columns
+    })
+}
+
+/// Reads the records of runs that are not merged.
+struct UnmergedRecords {
+    unmerged: Unmerged<Table>,
+    /// The block that is being read, as a frame.
+    frame: Option<Frame>,
+    /// The next row of those that were never written.
+    at: Position,
+}
+
+impl UnmergedRecords {
+    fn of(unmerged: Unmerged<Table>) -> Self {
+        Self {
+            unmerged,
+            frame: None,
+            at: Position::default(),
+        }
+    }
+
+    /// The block with the next record; `None` where all were read.
+    fn frame(&mut self, py: Python<'_>) -> Result<Option<&mut Frame>> {
+        while self
+            .frame
+            .as_ref()
+            .is_none_or(|frame| frame.is_at_its_end(py))
+        {
+            self.frame = None;
+            let Unmerged { blocks, files, .. } = &self.unmerged;
+            let Some(address) = blocks.as_slice().first() else {
+                return Ok(None);
+            };
+            let counters = self.unmerged.table.counters();
+            let frame = counters.spill_time.time(|| {
+                let place = || files.place(address);
+                let block = py.detach(|| files.read_block(address, &mut Vec::new()))?;
+                if let Some((keys, values)) = codec::read_two(&block, &place)? {
+                    return Ok(Frame::Columns {
+                        keys,
+                        values,
+                        row: 0,
+                    });
+                }
+                let (keys, combiners) = object_block::read(py, &block, &place)?;
+                let records = ffi::empty_list(py)?;
+                for (key, combiner) in keys.into_iter().zip(combiners) {
+                    let record = ffi::new_pair(py, key.unbind(), combiner.unbind())?;
+                    ffi::append(&records, &record)?;
+                }
+                Ok::<_, Error>(Frame::Objects {
+                    records: records.unbind(),
+                    row: 0,
+                })
+            })?;
+            self.frame = Some(frame);
+            self.unmerged.blocks.next();
+        }
+        Ok(self.frame.as_mut())
+    }
+
+    fn next<'py>(&mut self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
+        if let Some(frame) = self.frame(py)? {
+            return frame.next(py);
+        }
+        let columns = self.next_columns(py, 1, &mut |_, _| true)?;
+        let record = columns.map(|(keys, values)| typed::record(py, &keys, &values, 0));
+        record.transpose()
+    }
+
+    fn next_columns(
+        &mut self,
+        py: Python<'_>,
+        most: usize,
+        accepts: Accepts<'_>,
+    ) -> Result<Option<Handed>> {
+        if let Some(frame) = self.frame(py)? {
+            return frame.next_columns(most, accepts);
+        }
+        let columns = self.unmerged.table.columns(self.at, most, true)?;
+        Ok(accepted(columns, &mut self.at, accepts))
+    }
+
+    fn traverse(&self, visit: &PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
+        self.unmerged.table.traverse(visit)?;
+        self.frame
+            .as_ref()
+            .map_or(Ok(()), |frame| frame.traverse(visit))
     }
 }
 
@@ -266,6 +384,7 @@ impl RecordsIterator {
                     .into_iter()
                     .try_for_each(|table| table.traverse(&visit))
             }
+            Source::Unmerged(records) => records.traverse(&visit),
             Source::Exhausted => Ok(()),
         });
         seen.unwrap_or(Ok(()))

@@ -159,7 +159,7 @@ impl<'py> Sorter<'py> {
             let mut unseen = interval.records();
             while unseen > 0 {
                 let mut accepts = |keys: &_, values: &_| self.accepts(keys, values);
-                if let Some(columns) = next_columns(iterator, unseen, &mut accepts)? {
+                if let Some(columns) = next_columns(iterator, unseen, false, &mut accepts)? {
                     unseen = unseen.saturating_sub(columns.0.len());
                     self.append(columns)?;
                 } else if let Some(value) = ffi::next(iterator)? {

@@ -17,7 +17,7 @@ use crate::aggregate::plan::Plan;
 use crate::error::{Error, Result};
 use crate::metrics::{Counters, Spilled};
 use crate::spill::block;
-use crate::spill::external_table::Spillable;
+use crate::spill::external_table::{Position, Spillable};
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
 use crate::spill::spill_file::SpillFiles;
@@ -347,12 +347,23 @@ impl Table {
         self.objects.row(py, row)
     }
 
-    /// Up to `most` keys and combiners from `row` on; `None` where they are not typed.
-    pub fn columns(&self, row: usize, most: usize) -> Result<Option<Handed>> {
+    /// Up to `most` keys and combiners from a position on, and the position behind them; `None`
+    /// where they are not typed. With `in_pieces` a long list is several records.
+    pub fn columns(
+        &self,
+        at: Position,
+        most: usize,
+        in_pieces: bool,
+    ) -> Result<Option<(Handed, Position)>> {
         match &self.typed {
-            Some(typed) => typed.columns(row, most),
+            Some(typed) => typed.columns(at, most, in_pieces),
             None => Ok(None),
         }
+    }
+
+    /// Whether combiners are typed, and lists, sets or texts that merging puts together.
+    pub fn joins(&self) -> bool {
+        self.typed.as_ref().is_some_and(|typed| typed.joins())
     }
 }
 
@@ -390,6 +401,11 @@ impl Spillable for Table {
         typed + self.objects.heap_bytes()
     }
 
+    fn largest_record(&self) -> u64 {
+        let typed = self.typed.as_ref().filter(|_| self.objects.is_grouping());
+        typed.map_or(0, |typed| typed.largest_list() as u64)
+    }
+
     fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()> {
         match &self.typed {
             Some(typed) => typed.write(layout, writer),
@@ -414,32 +430,49 @@ impl Spillable for Table {
         })
     }
 
-    fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<()> {
+    fn merge_rows(&mut self, other: &Self, rows: &[u32], at: Position) -> Result<Option<Position>> {
+        const OTHER_TYPES: &str = "rows in memory of other types than spilled ones";
+        let Some(rest) = rows.get(at.row..).filter(|rest| !rest.is_empty()) else {
+            return Ok(None);
+        };
         Python::attach(|py| {
-            if let (Some(typed), Some(other)) = (&mut self.typed, &other.typed) {
-                match typed.merge_rows(other, rows)? {
-                    Merged::All => return Ok(()),
-                    Merged::AllBut(rest) => return self.merge_all_but(py, rest),
-                    Merged::None => {}
+            let Some(theirs) = &other.typed else {
+                self.widen(py, || OTHER_TYPES.to_owned())?;
+                self.objects.merge_rows(py, &other.objects, rest)?;
+                return Ok(None);
+            };
+            let Some(((keys, combiners), next)) = theirs.columns_of(rows, at)? else {
+                self.widen(py, || OTHER_TYPES.to_owned())?;
+                let (key, combiner) = match rest.first() {
+                    Some(&row) => theirs.record(py, row as usize)?,
+                    None => return Ok(None),
+                };
+                let pair = ffi::Pair {
+                    key: key.as_borrowed(),
+                    value: combiner.as_borrowed(),
+                };
+                self.objects.merge_pair(pair, Records::Combiners)?;
+                return Ok(Some(Position::of_row(at.row + 1)));
+            };
+            if let Some(typed) = &mut self.typed
+                && typed.takes(&keys, &combiners)
+            {
+                if let Merged::AllBut(rest) = typed.merge_columns(keys, combiners)? {
+                    self.merge_all_but(py, rest)?;
                 }
+                return Ok(Some(next));
             }
-            if rows.is_empty() {
-                return Ok(());
+            self.widen(py, || OTHER_TYPES.to_owned())?;
+            for row in 0..keys.len() {
+                let key = typed::get(py, &keys, row)?;
+                let combiner = typed::get(py, &combiners, row)?;
+                let pair = ffi::Pair {
+                    key: key.as_borrowed(),
+                    value: combiner.as_borrowed(),
+                };
+                self.objects.merge_pair(pair, Records::Combiners)?;
             }
-            self.widen(py, || {
-                "rows in memory of other types than spilled ones".to_owned()
-            })?;
-            match &other.typed {
-                None => self.objects.merge_rows(py, &other.objects, rows),
-                Some(other) => rows.iter().try_for_each(|&row| {
-                    let (key, combiner) = other.record(py, row as usize)?;
-                    let pair = ffi::Pair {
-                        key: key.as_borrowed(),
-                        value: combiner.as_borrowed(),
-                    };
-                    self.objects.merge_pair(pair, Records::Combiners)
-                }),
-            }
+            Ok(Some(next))
         })
     }
 

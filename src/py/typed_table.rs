@@ -22,6 +22,7 @@ use crate::map::{AppendOnlyMap, Found};
 use crate::memory::try_grow;
 use crate::metrics::Counters;
 use crate::spill::block::{Block, BlockEncoder};
+use crate::spill::external_table::Position;
 use crate::spill::layout::Layout;
 use crate::spill::run::RunWriter;
 use crate::spill::spill_file::SpillFiles;
@@ -137,9 +138,11 @@ impl TypedTable {
         self.map.heap_bytes() + self.aggregate.heap_bytes()
     }
 
-    /// Bytes that the table grows by, all at once, when so many keys come.
+    /// Bytes that the table grows by, all at once, when so many keys come; and when lists are read,
+    /// as they are to be written.
     pub fn growth_for(&self, keys: usize) -> usize {
-        self.map.growth_for(keys)
+        let of_order = self.aggregate.all_items().saturating_mul(size_of::<u32>());
+        self.map.growth_for(keys).saturating_add(of_order)
     }
 
     /// About as many bytes as the same would take in a table of objects.
@@ -173,7 +176,7 @@ impl TypedTable {
             self.batch.start(kind);
             let wanted = left.min(BATCH_RECORDS);
             let read = self.read(iterator, wanted);
-            left = left.saturating_sub(self.batch.len().max(1));
+            left = left.saturating_sub(self.batch.weight());
             if let Some(stopped) = read? {
                 return Ok(stopped);
             }
@@ -214,7 +217,7 @@ impl TypedTable {
     fn read_columns(&mut self, iterator: &Bound<'_, PyAny>, wanted: usize) -> Result<bool> {
         let (batch, aggregate) = (&mut self.batch, &mut self.aggregate);
         let known = &self.map.keys().0;
-        let found = next_columns(iterator, wanted, &mut |keys, values| {
+        let found = next_columns(iterator, wanted, false, &mut |keys, values| {
             known.joined(keys).is_some() && aggregate.accepts(batch.records, values)
         })?;
         let Some((keys, values)) = found else {
@@ -491,28 +494,73 @@ impl TypedTable {
         Ok((key, typed::combiner(py, &self.aggregate, row)?))
     }
 
-    /// Up to `most` keys and combiners from `row` on; `None` where a combiner is beyond any column.
-    pub fn columns(&self, row: usize, most: usize) -> Result<Option<Handed>> {
+    /// Whether combiners are lists, sets or texts that merging puts together.
+    pub fn joins(&self) -> bool {
+        self.aggregate.joins()
+    }
+
+    /// Up to `most` keys and combiners from a position on, and the position behind them; `None`
+    /// where a combiner is beyond any column. With `in_pieces` a long list is several records.
+    pub fn columns(
+        &self,
+        at: Position,
+        most: usize,
+        in_pieces: bool,
+    ) -> Result<Option<(Handed, Position)>> {
+        let row = at.row;
         let end = row.saturating_add(most).min(self.rows());
-        let end = self.aggregate.first_carry(row..end).unwrap_or(end);
-        // One at least, and no more than go well together, of long ones.
-        let enough = self.cells_within(HANDED_BYTES);
-        let mut cells = 0;
-        let is_enough = |&row: &usize| {
-            cells += self.aggregate.items(row) + 1;
-            cells >= enough
-        };
-        let end = (row..end).find(is_enough).map_or(end, |last| last + 1);
-        if end <= row {
-            return Ok(None);
-        }
         let mut rows = crate::memory::try_with_capacity(end.saturating_sub(row), WHAT)?;
         // Rows are numbered in 32 bits.
         rows.extend((row..end).filter_map(|row| u32::try_from(row).ok()));
-        let Some(combiners) = self.aggregate.gather(&rows)? else {
+        let found = self.some(&rows, at.item, in_pieces)?;
+        let Some((rows, combiners, item)) = found else {
             return Ok(None);
         };
-        Ok(Some((self.map.keys().0.slice(row..end)?, combiners)))
+        let keys = self.map.keys().0.slice(row..row + rows.len())?;
+        let row = if item > 0 { row } else { row + rows.len() };
+        Ok(Some(((keys, combiners), Position { row, item })))
+    }
+
+    /// Combiners of the first of some rows: one at least, and no more than go well together, of long
+    /// ones. With them come those rows, and the item that the last of them goes on at, if it does.
+    fn some<'a>(
+        &self,
+        rows: &'a [u32],
+        item: usize,
+        in_pieces: bool,
+    ) -> Result<Option<(&'a [u32], TypedColumn, usize)>> {
+        let items = |row: u32| self.aggregate.items(row as usize);
+        let Some((&first, _)) = rows.split_first() else {
+            return Ok(None);
+        };
+        let enough = self.cells_within(HANDED_BYTES);
+        if in_pieces
+            && items(first) > enough
+            && let Some(piece) = self.aggregate.piece(first as usize, item, enough)?
+        {
+            let next = item.saturating_add(enough);
+            let next = if next < items(first) { next } else { 0 };
+            return Ok(Some((rows.get(..1).unwrap_or_default(), piece, next)));
+        }
+        let mut cells = 0;
+        let has_room = |&&row: &&u32| {
+            let has_room = cells < enough && !self.aggregate.has_carry(row as usize);
+            cells += items(row) + 1;
+            has_room
+        };
+        let count = rows.iter().take_while(has_room).count();
+        let rows = rows.get(..count).unwrap_or_default();
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let combiners = self.aggregate.gather(rows)?;
+        Ok(combiners.map(|combiners| (rows, combiners, 0)))
+    }
+
+    /// About how many bytes the largest list takes as a list of objects.
+    pub fn largest_list(&self) -> usize {
+        let most = self.aggregate.most_items();
+        most.saturating_mul(OBJECT_BYTES + size_of::<usize>())
     }
 
     /// How many rows, and items of lists and pieces of texts in them, take about so many bytes; one
@@ -579,12 +627,15 @@ impl TypedTable {
         writer: &mut RunWriter<'_>,
     ) -> Result<bool> {
         let key = self.map.keys().0.gather(&[row])?;
-        self.aggregate.each_piece(row, most, &mut |piece| {
+        let mut start = 0;
+        while let Some(piece) = self.aggregate.piece(row as usize, start, most)? {
             let mut columns = Columns::new();
             codec::encode(&key, &mut columns)?;
-            codec::encode(piece, &mut columns)?;
-            writer.push(encoder.encode(1, &columns)?, 1)
-        })
+            codec::encode(&piece, &mut columns)?;
+            writer.push(encoder.encode(1, &columns)?, 1)?;
+            start = start.saturating_add(most);
+        }
+        Ok(start > 0)
     }
 
     /// Puts the keys into `groups`, and their lists to `files`; `false` where combiners are more
@@ -634,23 +685,34 @@ impl TypedTable {
         }
     }
 
-    /// Merges `rows` of another table.
-    pub fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<Merged> {
-        if rows.is_empty() {
-            return Ok(Merged::All);
-        }
-        let Some(combiners) = other.aggregate.gather(rows)? else {
-            return Ok(Merged::None);
+    /// Keys and combiners of some of the `rows` of the table, from a position among them on, and
+    /// the position behind; `None` where a combiner is beyond any column.
+    pub fn columns_of(&self, rows: &[u32], at: Position) -> Result<Option<(Handed, Position)>> {
+        let rows = rows.get(at.row..).unwrap_or_default();
+        let found = self.some(rows, at.item, self.joins())?;
+        let Some((rows, combiners, item)) = found else {
+            return Ok(None);
         };
-        self.merge_columns(other.map.keys().0.gather(rows)?, combiners)
+        let keys = self.map.keys().0.gather(rows)?;
+        let row = if item > 0 {
+            at.row
+        } else {
+            at.row + rows.len()
+        };
+        Ok(Some(((keys, combiners), Position { row, item })))
     }
 
-    fn merge_columns(&mut self, keys: TypedColumn, combiners: TypedColumn) -> Result<Merged> {
+    /// Whether combiners of those kinds can be merged.
+    pub fn takes(&mut self, keys: &TypedColumn, combiners: &TypedColumn) -> bool {
+        self.map.keys().0.joined(keys).is_some()
+            && self.aggregate.accepts(Records::Combiners, combiners)
+    }
+
+    /// Merges combiners, one for each key.
+    pub fn merge_columns(&mut self, keys: TypedColumn, combiners: TypedColumn) -> Result<Merged> {
         // What waits was accepted by the kinds as they are.
         self.merge_batch()?;
-        if self.map.keys().0.joined(&keys).is_none()
-            || !self.aggregate.accepts(Records::Combiners, &combiners)
-        {
+        if !self.takes(&keys, &combiners) {
             return Ok(Merged::None);
         }
         let mut hashes = Vec::new();

@@ -36,6 +36,10 @@ const MOST_UNSEEN: usize = 1000;
 /// Spark to work on, little enough to stay in the cache between here and there.
 const CHUNK_BYTES: usize = 256 << 10;
 
+/// No more than so many pieces' bytes of lists and texts are gathered, where partitions are few: the
+/// next records may be far longer than those before.
+const MOST_CHUNKS: usize = 32;
+
 /// Objects waiting for their partition to be written.
 #[derive(Default)]
 struct Buckets {
@@ -280,6 +284,8 @@ struct Serializer {
     dumps: Py<PyAny>,
     /// Pieces are blocks; else they are what `dumps` makes, and no record is in columns.
     makes_blocks: bool,
+    /// Combiners of equal keys are merged where they are sent to.
+    in_pieces: bool,
     tag: Option<Tag>,
 }
 
@@ -434,7 +440,7 @@ impl State {
         while self.count < self.full {
             let most = (self.full - self.count).min(self.unseen);
             let columns = if self.serializer.makes_blocks {
-                next_columns(&records, most, &mut |_, _| true)?
+                next_columns(&records, most, self.serializer.in_pieces, &mut |_, _| true)?
             } else {
                 None
             };
@@ -453,6 +459,9 @@ impl State {
                 return Ok(());
             };
             self.count += read;
+            if self.is_heavy() {
+                break;
+            }
             self.unseen = self.unseen.saturating_sub(read);
             if self.unseen == 0 && self.is_memory_short() {
                 break;
@@ -553,6 +562,18 @@ impl State {
         }
     }
 
+    /// Whether lists and texts of many bytes were gathered, however few records.
+    fn is_heavy(&self) -> bool {
+        match &self.gathered {
+            Some(Gathered::Columns(columns)) if columns.has_lists => {
+                let partitions = self.partitioner.partitions as usize;
+                let most = MOST_CHUNKS.max(partitions).saturating_mul(CHUNK_BYTES);
+                columns.values.long_bytes() >= most
+            }
+            _ => false,
+        }
+    }
+
     fn is_memory_short(&mut self) -> bool {
         let resident = memory::resident_bytes();
         self.interval.checked(resident, &self.policy);
@@ -581,11 +602,12 @@ impl ShuffleWriter {
     /// early where the process holds more than `limit_mib` MiB. With `makes_blocks` pieces are
     /// frames of blocks, in which typed records are columns; else they are what `dumps` makes.
     /// What becomes of the records is counted by `counters`. With a `tag`, an int or a bool, the value
-    /// of each is a tuple of that and what it was.
+    /// of each is a tuple of that and what it was. With `in_pieces`, combiners of equal keys are merged
+    /// where they are sent to, and may be sent as they were spilled, or a long list as several.
     #[new]
     #[pyo3(signature = (
         records, partition_function, is_portable_hash, partitions, dumps, makes_blocks, limit_mib,
-        counters=None, tag=None
+        counters=None, tag=None, in_pieces=false
     ))]
     #[allow(clippy::too_many_arguments)] // all are told by name in one place
     fn new(
@@ -598,6 +620,7 @@ impl ShuffleWriter {
         limit_mib: f64,
         counters: Option<&Bound<'_, Counters>>,
         tag: Option<&Bound<'_, PyAny>>,
+        in_pieces: bool,
     ) -> PyResult<Self> {
         let mut interval = CheckInterval::new(FIRST_LOOK);
         interval.starts_at(memory::resident_bytes());
@@ -608,6 +631,7 @@ impl ShuffleWriter {
                 serializer: Serializer {
                     dumps,
                     makes_blocks,
+                    in_pieces,
                     tag: tag.map(Tag::of).transpose()?,
                 },
                 gathered: None,

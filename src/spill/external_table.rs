@@ -7,14 +7,30 @@ use super::layout::Layout;
 use super::local_dirs::LocalDirs;
 use super::partition_merge::PartitionMerge;
 use super::run::{Run, RunWriter};
-use super::spill_file::SpillFiles;
+use super::spill_file::{BlockAddress, SpillFiles};
 use crate::error::Result;
-use crate::memory;
+use crate::memory::{self, SpillPolicy};
 use crate::metrics::Spilled;
 
 /// Less address space than this at the start of a spill, and it is not begun: the small
 /// allocations on its way have no other way to fail than to end the process.
 const HEADROOM: usize = 4 << 20;
+
+/// How far rows have been read.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Position {
+    /// The row.
+    pub row: usize,
+    /// The item of the list in it; 0 but where long lists are read in pieces.
+    pub item: usize,
+}
+
+impl Position {
+    /// The start of a row.
+    pub const fn of_row(row: usize) -> Self {
+        Self { row, item: 0 }
+    }
+}
 
 /// A table that can be written to blocks and merged back from them.
 pub trait Spillable: Sized {
@@ -39,14 +55,21 @@ pub trait Spillable: Sized {
     /// Bytes that the table is known to hold.
     fn heap_bytes(&self) -> usize;
 
+    /// About how many bytes the largest record takes once it is handed out, where that is more than
+    /// the table holds of it.
+    fn largest_record(&self) -> u64 {
+        0
+    }
+
     /// Writes all rows as blocks, partition by partition. Leaves the table as it is.
     fn write(&self, layout: &Layout, writer: &mut RunWriter<'_>) -> Result<()>;
 
     /// Merges the records of one encoded block.
     fn merge_block(&mut self, block: &[u8]) -> Result<()>;
 
-    /// Merges `rows` of another table, which keeps them until [`forget`](Self::forget).
-    fn merge_rows(&mut self, other: &Self, rows: &[u32]) -> Result<()>;
+    /// Merges some of the `rows` of another table, which keeps them until [`forget`](Self::forget),
+    /// from a position among them on; tells where to go on, if not all have been.
+    fn merge_rows(&mut self, other: &Self, rows: &[u32], at: Position) -> Result<Option<Position>>;
 
     /// Lets go of rows that were merged elsewhere; they are not asked for again.
     fn forget(&mut self, rows: &[u32]) -> Result<()>;
@@ -179,8 +202,33 @@ impl<T: Spillable> ExternalTable<T> {
     /// What the table holds and has written, merged partition by partition; it is left empty, as
     /// by [`take`](Self::take). Where that fails, the table holds what it held.
     pub fn take_merge(&mut self, limits: MergeLimits) -> Result<PartitionMerge<T>> {
+        // What is in memory stays there until all is merged, and the partition of a huge row comes on
+        // top of it.
+        let has_huge_row = self.table.largest_record() > limits.huge_bytes();
+        let spilled = if !self.runs.is_empty() && has_huge_row {
+            self.spill()?
+        } else {
+            Spilled::default()
+        };
         let layout = self.layout()?;
-        Ok(PartitionMerge::new(self.take(), layout, limits))
+        let mut merge = PartitionMerge::new(self.take(), layout, limits);
+        merge.has_spilled(spilled);
+        Ok(merge)
+    }
+
+    /// What the table has written and holds, as it is; it is left empty, as by
+    /// [`take`](Self::take).
+    #[must_use]
+    pub fn take_unmerged(&mut self) -> Unmerged<T> {
+        let Self {
+            table, files, runs, ..
+        } = self.take();
+        let blocks = runs.iter().flat_map(Run::all_blocks).copied();
+        Unmerged {
+            blocks: blocks.collect::<Vec<_>>().into_iter(),
+            files,
+            table,
+        }
     }
 
     fn layout(&self) -> Result<Layout> {
@@ -191,6 +239,17 @@ impl<T: Spillable> ExternalTable<T> {
             self.partitions,
         )
     }
+}
+
+/// Runs that are not merged, and the rows that were never written: in this order, of each key, in
+/// that of its records.
+pub struct Unmerged<T> {
+    /// What is left of the blocks.
+    pub blocks: std::vec::IntoIter<BlockAddress>,
+    /// Where they are.
+    pub files: Arc<SpillFiles>,
+    /// The rows that were never written.
+    pub table: T,
 }
 
 /// What a merge has to keep to.
@@ -205,4 +264,11 @@ pub struct MergeLimits {
     /// A partition of no more keys than this is not split: its values go to disk instead, where
     /// the table can do that.
     pub split_key_limit: usize,
+}
+
+impl MergeLimits {
+    /// A record of more bytes is not made where its values can be handed out from disk.
+    pub(super) fn huge_bytes(&self) -> u64 {
+        SpillPolicy::new(self.memory_mib).floor_bytes()
+    }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::external_table::{ExternalTable, MergeLimits, Spillable};
+use super::external_table::{ExternalTable, MergeLimits, Position, Spillable};
 use super::layout::Layout;
 use crate::error::Result;
 use crate::memory::{self, SpillPolicy};
@@ -106,6 +106,11 @@ impl<T: Spillable> PartitionMerge<T> {
         }
     }
 
+    /// Tells of something that was spilled before.
+    pub(super) fn has_spilled(&mut self, spilled: Spilled) {
+        self.spilled.add(spilled);
+    }
+
     /// What was spilled since the last call, by splitting partitions.
     pub fn take_spilled(&mut self) -> Spilled {
         std::mem::take(&mut self.spilled)
@@ -132,16 +137,23 @@ impl<T: Spillable> PartitionMerge<T> {
         let mut block = Vec::new();
         for run in &self.source.runs {
             for address in run.blocks(partition) {
-                if policy.is_due(memory::resident_bytes(), target.table.heap_bytes() as u64) {
-                    self.spilled.add(Self::relieve(&mut target, &self.limits)?);
-                    policy.spilled(memory::resident_bytes(), target.table.heap_bytes() as u64);
-                }
+                let spilled = Self::relieve(&mut target, &mut policy, &self.limits)?;
+                self.spilled.add(spilled);
                 self.source.files.read(address, &mut block)?;
                 target.table.merge_block(&block)?;
             }
         }
         let rows = self.layout.rows(partition);
-        target.table.merge_rows(&self.source.table, rows)?;
+        let mut next = Some(Position::default());
+        while let Some(at) = next {
+            let spilled = Self::relieve(&mut target, &mut policy, &self.limits)?;
+            self.spilled.add(spilled);
+            next = target.table.merge_rows(&self.source.table, rows, at)?;
+        }
+        if target.runs() == 0 && target.table.largest_record() > self.limits.huge_bytes() {
+            let moved = target.table.move_values_to_disk(&target.files)?;
+            self.spilled.add(moved.unwrap_or_default());
+        }
         let split = if target.runs() == 0 {
             None
         } else {
@@ -168,7 +180,21 @@ impl<T: Spillable> PartitionMerge<T> {
     }
 
     /// Gets a partition that outgrew memory out of it, where there is a way.
-    fn relieve(target: &mut ExternalTable<T>, limits: &MergeLimits) -> Result<Spilled> {
+    fn relieve(
+        target: &mut ExternalTable<T>,
+        policy: &mut SpillPolicy,
+        limits: &MergeLimits,
+    ) -> Result<Spilled> {
+        let own = |target: &ExternalTable<T>| target.table.heap_bytes() as u64;
+        if !policy.is_due(memory::resident_bytes(), own(target)) {
+            return Ok(Spilled::default());
+        }
+        let spilled = Self::spill_or_move(target, limits)?;
+        policy.spilled(memory::resident_bytes(), own(target));
+        Ok(spilled)
+    }
+
+    fn spill_or_move(target: &mut ExternalTable<T>, limits: &MergeLimits) -> Result<Spilled> {
         let keys = target.table.len();
         let is_worth_splitting = target.partitions > 1 && keys > limits.split_key_limit.max(1);
         // A partition is either split or has its values on disk, whichever came first.

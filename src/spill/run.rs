@@ -26,6 +26,11 @@ impl Run {
         self.blocks.get(start..end).unwrap_or(&[])
     }
 
+    /// All blocks, partition by partition.
+    pub fn all_blocks(&self) -> &[BlockAddress] {
+        &self.blocks
+    }
+
     /// Partitions that were ended, empty ones included.
     pub fn partitions(&self) -> usize {
         self.partitions as usize

@@ -41,6 +41,8 @@ class MapOutput:
         Where what is counted goes.
     tag : int or bool, optional
         Each value is sent as a tuple of this and what it was.
+    in_pieces : bool
+        Values of equal keys are merged on the other side, so that one may be sent as several.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class MapOutput:
         limit: float,
         metrics: ShuffleMetrics | None = None,
         tag: int | None = None,
+        in_pieces: bool = False,
     ):
         self.partitions = partitions
         self.partition_function = partition_function
@@ -62,6 +65,7 @@ class MapOutput:
         self.limit = limit
         self.metrics = metrics
         self.tag = tag
+        self.in_pieces = in_pieces
 
     def __call__(self, _split: int, records: Iterable[Any]) -> _core.ShuffleWriter:
         """Return in turn the packed number of a partition and bytes of some of its records."""
@@ -76,6 +80,7 @@ class MapOutput:
             self.limit,
             None if self.metrics is None else self.metrics.counters,
             self.tag,
+            self.in_pieces,
         )
 
 
@@ -88,6 +93,9 @@ class Shuffles:
         self._spark: Any = importlib.import_module("pyspark.rdd")
         # The one that PySpark itself takes, whatever has been put in its place since.
         self.portable_hash = inspect.signature(stock).parameters["partitionFunc"].default
+        # PySpark's methods that merge combiners on either side of a shuffle.
+        rdd = self._spark.RDD
+        self.merging = {rdd.combineByKey.__code__, rdd.groupByKey.__code__}
         self._plain = serializers.CPickleSerializer
         # Of an unknown batch size: our pieces have other lengths than those that PySpark would
         # send, and zip() must not take two RDDs for cut alike.
@@ -103,11 +111,18 @@ class Shuffles:
         return type(context._unbatched_serializer) is self._plain and is_enabled()
 
     def shuffled(
-        self, rdd: Any, partitioner: Any, site: Any, aggregator: Any = None, tag: int | None = None
+        self,
+        rdd: Any,
+        partitioner: Any,
+        site: Any,
+        aggregator: Any = None,
+        tag: int | None = None,
+        in_pieces: bool = False,
     ) -> Any:
         """Return a shuffled RDD, with `tag` beside each value if there is one.
 
-        `aggregator` is what its records are merged by, on either side, if they are.
+        `aggregator` is what its records are merged by, on either side, if they are; `in_pieces`
+        tells that they are on the other side.
         """
         from ferroshuffle.serializers import BlockSerializer
         from ferroshuffle.spark.lineage import note_shuffle, shuffle_of
@@ -130,6 +145,7 @@ class Shuffles:
             rdd._memory_limit() / 2,
             metrics,
             tag,
+            in_pieces,
         )
         map_side = rdd.mapPartitionsWithIndex(output, preservesPartitioning=True)
         map_side._bypass_serializer = True  # its items are bytes already
@@ -162,8 +178,14 @@ def partition_by(stock: Callable[..., Any], shuffles: Shuffles) -> Callable[...,
         partitioner = shuffles.partitioner(partitions, partitionFunc)
         if self.partitioner == partitioner:
             return self
+        # Those that call us to merge what comes of it.
+        caller = sys._getframe(1).f_code
         return shuffles.shuffled(
-            self, partitioner, call_site_of_caller(self.ctx, "partitionBy"), aggregator_of(self)
+            self,
+            partitioner,
+            call_site_of_caller(self.ctx, "partitionBy"),
+            aggregator_of(self),
+            in_pieces=caller in shuffles.merging,
         )
 
     return partitionBy
