@@ -40,7 +40,7 @@ export SPARK_LOCAL_IP := 127.0.0.1
 unexport SPARK_HOME SPARK_CONF_DIR PYTHONPATH
 
 .PHONY: help venv build demo test lint bench advisories clean
-.PHONY: test-rust test-python test-doc test-slow test-spill test-versions test-pythons test-install
+.PHONY: soak test-rust test-python test-doc test-slow test-spill test-versions test-pythons test-install
 .PHONY: needs-java needs-rust
 
 help: ## this list
@@ -71,6 +71,9 @@ test-doc: build ## the examples in the docstrings
 
 test-slow: needs-java build ## tests/ with far more hypothesis examples
 	HYPOTHESIS_PROFILE=slow $(BIN)/pytest --timeout=3600
+
+soak: needs-java build ## tens of millions of records of few keys at 256 MiB, with peaks of memory
+	$(BIN)/pytest -s --timeout=1800 tests/spark/soak.py
 
 test-spill: needs-java build ## tests/ with a memory limit of 1 MiB, so that everything spills
 	FERROSHUFFLE_TEST_LIMIT=1 $(BIN)/pytest
