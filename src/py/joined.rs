@@ -3,7 +3,7 @@
 use pyo3::exceptions::PyRuntimeError;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::PyBool;
+use pyo3::types::{PyBool, PyList};
 
 use super::ffi;
 use super::gil_cell::GilCell;
@@ -17,6 +17,9 @@ use crate::memory;
 
 /// Groups that are handed over at once.
 const CHUNK_GROUPS: usize = 512;
+
+/// Values of a group larger than memory that are written together.
+const WRITTEN_AT_ONCE: usize = 4096;
 
 const WHAT: &str = "the values of a key";
 
@@ -70,7 +73,14 @@ enum Product {
         next: (usize, usize),
     },
     /// One tuple of what a function makes of the list of each side's values.
-    Groups { wrap: Py<PyAny>, is_next: bool },
+    Groups {
+        wrap: Py<PyAny>,
+        is_next: bool,
+        /// Makes a list of lists that goes to disk.
+        external: Py<PyAny>,
+        /// Values of each side that are there already, where the group is larger than memory.
+        on_disk: Vec<Option<Py<PyAny>>>,
+    },
 }
 
 struct State {
@@ -123,16 +133,23 @@ impl State {
                 let pair = ffi::new_pair(py, one.clone_ref(py), other.clone_ref(py))?;
                 Ok(Some(pair.unbind()))
             }
-            Product::Groups { wrap, is_next } => {
+            Product::Groups {
+                wrap,
+                is_next,
+                on_disk,
+                ..
+            } => {
                 if !std::mem::take(is_next) {
                     return Ok(None);
                 }
                 let (count, sides) = (self.sides.len(), &mut self.sides);
-                let group = |side| -> PyResult<Bound<'_, PyAny>> {
-                    let values: Vec<Py<PyAny>> =
-                        sides.get_mut(side).map(std::mem::take).unwrap_or_default();
-                    let values = values.into_iter().map(|value| value.into_bound(py));
-                    wrap.bind(py).call1((ffi::new_list(py, values)?,))
+                let group = |side: usize| -> PyResult<Bound<'_, PyAny>> {
+                    let values = take_list(py, sides.get_mut(side))?;
+                    let Some(on_disk) = on_disk.get_mut(side).and_then(Option::take) else {
+                        return wrap.bind(py).call1((values,));
+                    };
+                    on_disk.call_method1(py, "append", (values,))?;
+                    wrap.bind(py).call1((on_disk,))
                 };
                 let groups = ffi::new_tuple(py, count, group)?;
                 Ok(Some(groups.unbind()))
@@ -201,19 +218,57 @@ impl State {
         let group = as_pair(group)?;
         let pair = pair_of(&group)?;
         self.key = Some(pair.key.to_owned().unbind());
+        // One that is larger than memory is no list.
+        let is_on_disk = !pair.value.is_exact_instance_of::<PyList>();
         for item in pair.value.try_iter()? {
             let item = item?;
             let Some(tagged) = ffi::pair(&item) else {
                 return Err(Error::Usage("a value without its side's number".to_owned()));
             };
-            put(
-                &mut self.sides,
-                side_of(tagged.key),
-                tagged.value.to_owned(),
-            )?;
+            let side = side_of(tagged.key);
+            put(&mut self.sides, side, tagged.value.to_owned())?;
+            if is_on_disk && let Some(side) = side {
+                self.write_long(py, side)?;
+            }
         }
         Ok(true)
     }
+
+    /// Writes the values of a side that are in memory, where they are many and are to be a group.
+    fn write_long(&mut self, py: Python<'_>, side: usize) -> Result<()> {
+        let Product::Groups {
+            external, on_disk, ..
+        } = &mut self.product
+        else {
+            return Ok(());
+        };
+        let (Some(values), Some(on_disk)) = (self.sides.get_mut(side), on_disk.get_mut(side))
+        else {
+            return Ok(());
+        };
+        if values.len() < WRITTEN_AT_ONCE {
+            return Ok(());
+        }
+        if on_disk.is_none() {
+            let empty = external.bind(py).call1((ffi::empty_list(py)?,))?;
+            *on_disk = Some(empty.unbind());
+        }
+        if let Some(on_disk) = on_disk {
+            let on_disk = on_disk.bind(py);
+            on_disk.call_method1("append", (take_list(py, Some(values))?,))?;
+            on_disk.call_method0("_spill")?;
+        }
+        Ok(())
+    }
+}
+
+/// The values of a side as a list; none are left there.
+fn take_list<'py>(
+    py: Python<'py>,
+    values: Option<&mut Vec<Py<PyAny>>>,
+) -> PyResult<Bound<'py, PyList>> {
+    let values = values.map(std::mem::take).unwrap_or_default();
+    ffi::new_list(py, values.into_iter().map(|value| value.into_bound(py)))
 }
 
 /// Adds a value to that side.
@@ -268,13 +323,21 @@ impl JoinedRecords {
         Self::of(groups, 2, product)
     }
 
-    /// The same as tuples of what `wrap` makes of the list of values of each of `sides`.
+    /// The same as tuples of what `wrap` makes of the list of values of each of `sides`; or of one
+    /// that `external` makes of a list of lists, where the group is larger than memory.
     #[staticmethod]
-    #[pyo3(signature = (groups, sides, wrap))]
-    fn cogroups(groups: &Bound<'_, PyAny>, sides: usize, wrap: Py<PyAny>) -> PyResult<Self> {
+    #[pyo3(signature = (groups, sides, wrap, external))]
+    fn cogroups(
+        groups: &Bound<'_, PyAny>,
+        sides: usize,
+        wrap: Py<PyAny>,
+        external: Py<PyAny>,
+    ) -> PyResult<Self> {
         let product = Product::Groups {
             wrap,
             is_next: false,
+            external,
+            on_disk: (0..sides).map(|_| None).collect(),
         };
         Self::of(groups, sides, product)
     }
@@ -299,8 +362,16 @@ impl JoinedRecords {
             };
             visit.call(&state.groups)?;
             visit.call(&state.key)?;
-            if let Product::Groups { wrap, .. } = &state.product {
+            if let Product::Groups {
+                wrap,
+                external,
+                on_disk,
+                ..
+            } = &state.product
+            {
                 visit.call(wrap)?;
+                visit.call(external)?;
+                on_disk.iter().try_for_each(|list| visit.call(list))?;
             }
             let mut values = state.sides.iter().flatten();
             values.try_for_each(|value| visit.call(value))

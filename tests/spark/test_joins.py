@@ -17,6 +17,7 @@ from pyspark.resultiterable import ResultIterable
 
 import ferroshuffle
 from ferroshuffle import _core
+from ferroshuffle.shuffle import ExternalListOfList
 
 from . import sessions
 
@@ -223,12 +224,25 @@ def test_pairs_of_groups(groups: list[Any], keeps: tuple[bool, bool]) -> None:
                 sides[side] = [None]
         expected += [(key, pair) for pair in itertools.product(*sides)]
     assert list(_core.JoinedRecords.pairs(groups, keeps)) == expected
-    grouped = list(_core.JoinedRecords.cogroups(iter(groups), 2, tuple))
+    grouped = list(_core.JoinedRecords.cogroups(iter(groups), 2, tuple, list))
     by_side = [
         (key, tuple(tuple(v for tag, v in values if tag is side) for side in (False, True)))
         for key, values in groups
     ]
     assert grouped == by_side
+
+
+def test_a_group_larger_than_memory_stays_on_disk() -> None:
+    tagged = [(n % 7 == 0, n) for n in range(30_000)]
+    groups = [("a", [(False, 1)]), ("b", iter(tagged)), ("c", [(True, 2)])]
+    joined = _core.JoinedRecords.cogroups(iter(groups), 2, ResultIterable, ExternalListOfList)
+    [first, (key, (left, right)), last] = joined
+    assert key == "b"
+    assert isinstance(left.data, ExternalListOfList)
+    for side, tag in ((left, False), (right, True)):
+        expected = [value for each, value in tagged if each is tag]
+        assert (len(side), list(side)) == (len(expected), expected)
+    assert [[side.data for side in sides] for _, sides in (first, last)] == [[[1], []], [[], [2]]]
 
 
 def test_groups_are_read_one_by_one_and_closed() -> None:
@@ -243,7 +257,7 @@ def test_groups_are_read_one_by_one_and_closed() -> None:
             seen.append(weakref.ref(value))
             yield key, iter([(0, value), (1, value), (2, value)])
 
-    joined = _core.JoinedRecords.cogroups(groups(), 3, list)
+    joined = _core.JoinedRecords.cogroups(groups(), 3, list, list)
     assert next(joined)[0] == 0
     assert len(seen) == 1
     joined.close()

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ferroshuffle import _core
-from ferroshuffle.shuffle import Aggregator, ExternalGroupBy
+from ferroshuffle.shuffle import Aggregator, ExternalGroupBy, ExternalListOfList
 from ferroshuffle.spark.rdd import Shuffles, call_site
 
 
@@ -46,7 +46,7 @@ def pairs_of(groups: Iterable[Any], keeps: tuple[bool, bool]) -> _core.JoinedRec
 def iterables_of(groups: Iterable[Any], sides: int) -> _core.JoinedRecords:
     """Return (key, iterables) of a key's values, one `pyspark.ResultIterable` for each side."""
     wrap = importlib.import_module("pyspark.resultiterable").ResultIterable
-    return _core.JoinedRecords.cogroups(groups, sides, wrap)
+    return _core.JoinedRecords.cogroups(groups, sides, wrap, ExternalListOfList)
 
 
 class Grouping:
