@@ -111,6 +111,22 @@ def append_values(run: Run, keys: int) -> Answer:
     return answer_of((key, sum(values)) for key, values in merger.items())
 
 
+def read_groups(run: Run, keys: int) -> Answer:
+    """`mergeValues` over a list of (int, int) pairs, appending to a list a key, and `items()`.
+
+    Of every list the length is taken, and its values are looked at one by one.
+    """
+    pairs = list(zip(random_keys(run.records, keys), range(run.records), strict=True))
+    merger = run.shuffle.ExternalMerger(list_aggregator(run), UNLIMITED)
+    total, squares = 0, 0
+    with run.clock():
+        merger.mergeValues(pairs)
+        for _, values in merger.items():
+            squares += len(values) ** 2
+            total += sum(values)
+    return hash((total, squares))
+
+
 def set_values(run: Run, keys: int) -> Answer:
     """`mergeValues` over a list of (int, int) pairs, adding values below 1,000 to a set a key.
 

@@ -149,15 +149,7 @@ def dataframe_job(keys: int | None) -> Job:
     """Return the DataFrame's job of `sum_as_dataframe`, in which no Python worker takes part."""
 
     def job(context: SparkContext, records: int) -> Found:
-        from pyspark.sql import SparkSession
-        from pyspark.sql import functions as f
-
-        session = SparkSession(context)
-        session.conf.set("spark.sql.shuffle.partitions", str(context.defaultParallelism))
-        number = f.col("id")
-        pairs = session.range(records).select(
-            (number % (keys or records)).alias("key"), number.alias("value")
-        )
+        f, pairs = dataframe_of_pairs(context, records, keys or records)
         sums = pairs.groupBy("key").sum("value")
         (row,) = sums.agg(f.sum("sum(value)")).collect()
         worker_rss = 0
@@ -216,6 +208,19 @@ def group_by_key(run: Run, keys: int) -> Answer:
     return time_job(run, job)
 
 
+def sum_groups(run: Run, keys: int) -> Answer:
+    """`sc.range(n).map(lambda i: (f"key-{i % keys}", i)).groupByKey().mapValues(sum)`.
+
+    The sums are summed up in the workers.
+    """
+
+    def job(context: SparkContext, records: int) -> Found:
+        pairs = context.range(records).map(lambda i: (f"key-{i % keys}", i))
+        return consume(pairs.groupByKey().mapValues(sum))
+
+    return time_job(run, job)
+
+
 def distinct(run: Run, keys: int) -> Answer:
     """`sc.range(n).map(lambda i: i % keys).distinct()`, summed up in the workers."""
 
@@ -258,17 +263,95 @@ def join_many_with_few(run: Run, operation: str, keys: int) -> Answer:
     return time_job(run, job)
 
 
-def sort_by_key(run: Run) -> Answer:
-    """`sortByKey()` of `sc.range(n)` mapped to pairs with int keys in random order.
+def sort_by_key(run: Run, has_texts: bool = False) -> Answer:
+    """`sortByKey()` of `sc.range(n)` mapped to pairs with keys in random order.
 
     Its sampling jobs are included; the values are summed up in the workers.
     """
+    return time_job(run, sort_job(has_texts))
+
+
+def sort_job(has_texts: bool = False) -> Job:
+    """Return the job of `sort_by_key`."""
 
     def job(context: SparkContext, records: int) -> Found:
         pairs = context.range(records).map(lambda i: (i * MULTIPLIER % MODULUS, i))
+        if has_texts:
+            pairs = context.range(records).map(lambda i: (f"key-{i * MULTIPLIER % MODULUS}", i))
         return consume(pairs.sortByKey())
 
-    return time_job(run, job)
+    return job
+
+
+def group_as_dataframe(run: Run, keys: int) -> Answer:
+    """`groupByKey().mapValues(len)` against `groupBy("key").agg(collect_list("value"))` and `size`.
+
+    Otherwise as for the sums: both make their records inside the clock, and sum up the sizes.
+    """
+
+    def grouped(context: SparkContext, records: int) -> Found:
+        pairs = context.range(records).map(lambda i: (i % keys, i))
+        return consume(pairs.groupByKey().mapValues(len))
+
+    def as_dataframe(context: SparkContext, records: int) -> Found:
+        f, pairs = dataframe_of_pairs(context, records, keys)
+        groups = pairs.groupBy("key").agg(f.collect_list("value").alias("group"))
+        (row,) = groups.agg(f.sum(f.size("group"))).collect()
+        return row[0], 0
+
+    job = as_dataframe if run.side == "dataframe" else grouped
+    return time_job(run, job, warm_up_records=run.records)
+
+
+def sort_as_dataframe(run: Run) -> Answer:
+    """`sortByKey()`, of which the values are summed up, against `orderBy` into a noop sink.
+
+    Otherwise as for the sums.
+    """
+
+    def as_dataframe(context: SparkContext, records: int) -> Found:
+        f, pairs = dataframe_of_pairs(context, records, records)
+        key = f.col("value") * MULTIPLIER % MODULUS
+        ordered = pairs.select(key.alias("key"), "value").orderBy("key")
+        ordered.write.format("noop").mode("overwrite").save()
+        return records * (records - 1) // 2, 0
+
+    job = as_dataframe if run.side == "dataframe" else sort_job()
+    return time_job(run, job, warm_up_records=run.records)
+
+
+def join_as_dataframe(run: Run, keys: int) -> Answer:
+    """`join` with a tenth of the records against a DataFrame's, which is not to broadcast it.
+
+    Otherwise as for the sums: both sum up the left values.
+    """
+
+    def joined(context: SparkContext, records: int) -> Found:
+        left = context.range(records).map(lambda i: (i % keys, i))
+        right = context.range(records // 10).map(lambda i: (i % keys, i))
+        return consume(left.join(right), lambda pair: pair[1][0])
+
+    def as_dataframe(context: SparkContext, records: int) -> Found:
+        f, left = dataframe_of_pairs(context, records, keys)
+        _, right = dataframe_of_pairs(context, records // 10, keys)
+        right = right.withColumnRenamed("value", "other")
+        (row,) = left.join(right, "key").agg(f.sum("value"), f.sum("other")).collect()
+        return row[0], 0
+
+    job = as_dataframe if run.side == "dataframe" else joined
+    return time_job(run, job, warm_up_records=run.records)
+
+
+def dataframe_of_pairs(context: SparkContext, records: int, keys: int) -> tuple[Any, Any]:
+    """Return the functions of columns, and a DataFrame of pairs, shuffled as an RDD is."""
+    from pyspark.sql import SparkSession
+    from pyspark.sql import functions as f
+
+    session = SparkSession(context)
+    session.conf.set("spark.sql.shuffle.partitions", str(context.defaultParallelism))
+    session.conf.set("spark.sql.autoBroadcastJoinThreshold", "-1")
+    number = f.col("id")
+    return f, session.range(records).select((number % keys).alias("key"), number.alias("value"))
 
 
 def tiny_jobs(run: Run, jobs: int, reuse_workers: bool) -> Answer:

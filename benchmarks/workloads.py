@@ -144,6 +144,12 @@ def typed_merger_rows() -> Iterator[Workload]:
         partial(in_process.average_values, keys=MANY_KEYS),
     )
     yield Workload(
+        f"append-read-{MANY_KEYS}",
+        f"list append, {MANY_KEYS:,} keys, read by `len` and by iteration",
+        10.0,
+        partial(in_process.read_groups, keys=MANY_KEYS),
+    )
+    yield Workload(
         f"sets-{MANY_KEYS}",
         f"`mergeValues`, `add` to a set, {MANY_KEYS:,} keys",
         None,
@@ -167,7 +173,7 @@ def in_process_rows() -> Iterator[Workload]:
         yield replace(row, name=f"{row.name}-called", work=work, target=target, is_called=True)
     yield from typed_merger_rows()
     sort_keys: tuple[tuple[str, Callable[[int], Any], float, float], ...] = (
-        ("int", int, 1.3, 2.0),
+        ("int", int, 5.0, 5.0),
         ("str", in_process.as_str, 1.0, 1.0),
         ("tuple", in_process.as_tuple, 1.0, 1.0),
     )
@@ -191,8 +197,8 @@ def spark_rows() -> Iterator[Workload]:
     """Yield the rows that run a Spark job."""
     group = partial(on_spark.group_by_key, keys=MANY_KEYS)
     for suffix, limit, reduce_target, group_target in (
-        ("", None, 1.15, 1.1),
-        ("-limit", LIMIT, 5.0, 3.0),
+        ("", None, 1.15, 3.5),
+        ("-limit", LIMIT, 5.0, 12.0),
     ):
         yield Workload(
             f"spark-reduce{suffix}",
@@ -208,6 +214,12 @@ def spark_rows() -> Iterator[Workload]:
             group,
             limit,
         )
+    yield Workload(
+        "spark-group-sum",
+        f"`groupByKey().mapValues(sum)`, {MANY_KEYS:,} str keys",
+        3.0,
+        partial(on_spark.sum_groups, keys=MANY_KEYS),
+    )
     yield from sum_rows()
     yield Workload(
         "spark-words",
@@ -241,7 +253,32 @@ def spark_rows() -> Iterator[Workload]:
             partial(on_spark.join_many_with_few, operation=operation, keys=MANY_KEYS),
             limit,
         )
-    yield Workload("spark-sort", "`sortByKey`", 1.0, on_spark.sort_by_key)
+    sort = on_spark.sort_by_key
+    yield Workload("spark-sort", "`sortByKey`, int keys", 2.2, sort)
+    yield Workload("spark-sort-limit", "`sortByKey`, int keys", 2.5, sort, LIMIT)
+    sort_texts = partial(sort, has_texts=True)
+    yield Workload("spark-sort-str", "`sortByKey`, str keys", 1.8, sort_texts)
+    yield Workload(
+        "dataframe-group",
+        f"`groupByKey`, against a DataFrame's `collect_list`, {MANY_KEYS:,} keys",
+        1.0,
+        partial(on_spark.group_as_dataframe, keys=MANY_KEYS),
+        baseline="dataframe",
+    )
+    yield Workload(
+        "dataframe-sort",
+        "`sortByKey`, against a DataFrame's `orderBy`",
+        None,
+        on_spark.sort_as_dataframe,
+        baseline="dataframe",
+    )
+    yield Workload(
+        "dataframe-join",
+        f"`join` with a tenth of the records, against a DataFrame's, {MANY_KEYS:,} keys",
+        None,
+        partial(on_spark.join_as_dataframe, keys=MANY_KEYS),
+        baseline="dataframe",
+    )
     for name, workers, jobs, reuse in (
         ("spark-tiny", "workers reused", on_spark.TINY_JOBS, True),
         ("spark-tiny-fork", "a new worker a task", on_spark.TINY_JOBS_WITH_NEW_WORKERS, False),
