@@ -165,6 +165,12 @@ class Aggregator(Generic[C, V]):
         self.mergeValue: Callable[[C, V], C] = _core.StopIterationGuard(mergeValue)
         self.mergeCombiners: Callable[[C, C], C] = _core.StopIterationGuard(mergeCombiners)
 
+    def __copy__(self) -> Aggregator[C, V]:
+        """Return another one of the same functions, which are not read now but when it is used."""
+        made = object.__new__(type(self))
+        made.__dict__.update(self.__dict__)
+        return made
+
     def __getstate__(self) -> dict[str, Any]:
         """Send along what the functions compute: reading them once will do for all workers."""
         # That of a shuffle is called where it was sent to, and nowhere else.

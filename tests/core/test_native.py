@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import pickle
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -165,6 +167,19 @@ def test_functions_that_were_replaced_on_the_worker_are_read_there() -> None:
     aggregator.mergeValue = max
     assert shuffle._records_until_read(aggregator) == shuffle._records_before_typed
     assert shuffle._plan_of(aggregator)[0] == state(VALUE, PLANS["max"][1][3], ADD)
+
+
+_rebound = max
+
+
+def test_a_copy_of_an_aggregator_is_read_when_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shuffle, "_records_before_typed", 1)
+    aggregator = copy.copy(shuffle.SimpleAggregator(lambda a, b: _rebound(a, b)))
+    monkeypatch.setattr(sys.modules[__name__], "_rebound", operator.add)
+    merger = shuffle.InMemoryMerger(aggregator)
+    merger.mergeValues((0, n) for n in range(100))
+    assert list(merger.items()) == [(0, sum(range(100)))]
+    assert type(copy.copy(sent(aggregator))) is shuffle.SimpleAggregator
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def _grouped(
 ) -> Any:
     """Return what `joined` makes of the groups of several RDDs; None for it to be done as in stock.
 
-    That is where an RDD is partitioned already as the result is to be: it needs no shuffle.
+    An RDD that is partitioned already as the result is to be needs no shuffle.
     """
     context = rdds[0].ctx
     if len(rdds) < 2 or not shuffles.makes_blocks(context):
@@ -122,12 +122,12 @@ def _grouped(
     if partitions is None:
         partitions = _default_partitions(rdds)
     partitioner = shuffles.partitioner(partitions)
-    if any(rdd.partitioner == partitioner for rdd in rdds):
-        return None
     aggregator: Aggregator[Any, Any] = Aggregator(_list_of, _append, _extend)
     tags = (False, True) if len(rdds) == 2 else range(len(rdds))
     sides = [
-        shuffles.shuffled(rdd, partitioner, call_site(context), aggregator, tag)
+        shuffles.tagged(rdd, tag)
+        if rdd.partitioner == partitioner
+        else shuffles.shuffled(rdd, partitioner, call_site(context), aggregator, tag)
         for rdd, tag in zip(rdds, tags, strict=True)
     ]
     together = functools.reduce(lambda one, other: one.union(other), sides)

@@ -81,6 +81,11 @@ def note_shuffle(shuffled: Any, shuffle: Shuffle) -> None:
     setattr(shuffled, _NOTE, (shuffle,))
 
 
+def note_shuffles_of(rdd: Any, made: Any) -> None:
+    """Note on an RDD that it comes from the shuffles that another one comes from."""
+    setattr(made, _NOTE, shuffles_of(rdd))
+
+
 def noting(method: Callable[..., Any]) -> Callable[..., Any]:
     """Return a method that makes one RDD of others, and notes what it comes from."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
+import itertools
 import os
 import sys
 from collections.abc import Callable, Iterable
@@ -84,6 +85,24 @@ class MapOutput:
         )
 
 
+class Tagged:
+    """Puts a tag beside the values of a partition's records, which stay where they are.
+
+    Parameters
+    ----------
+    output : MapOutput
+        For one partition.
+    """
+
+    def __init__(self, output: MapOutput):
+        self.output = output
+
+    def __call__(self, split: int, records: Iterable[Any]) -> Iterable[Any]:
+        """Return the records as frames."""
+        # Those without the number of the partition in front of each.
+        return itertools.islice(self.output(split, records), 1, None, 2)
+
+
 class Shuffles:
     """Makes shuffles as `RDD.partitionBy` does, whose stock form is `stock`."""
 
@@ -109,6 +128,23 @@ class Shuffles:
         """Return whether records are sent in blocks, and so in columns where they are typed."""
         # Frames of blocks are pickles, so that whoever takes PySpark's way can read them.
         return type(context._unbatched_serializer) is self._plain and is_enabled()
+
+    def tagged(self, rdd: Any, tag: int) -> Any:
+        """Return an RDD with `tag` beside each value, partitioned as it was."""
+        from ferroshuffle.serializers import BlockSerializer
+        from ferroshuffle.spark.lineage import note_shuffles_of
+
+        context = rdd.ctx
+        serializer = context._unbatched_serializer
+        limit = rdd._memory_limit() / 2
+        # Its keys have been through that function before.
+        output = MapOutput(1, self.portable_hash, True, serializer, True, limit, tag=tag)
+        frames = rdd.mapPartitionsWithIndex(Tagged(output), preservesPartitioning=True)
+        frames._bypass_serializer = True  # its items are bytes already
+        made: Any = self._spark.RDD(frames._jrdd, context, BlockSerializer(serializer))
+        made.partitioner = rdd.partitioner
+        note_shuffles_of(rdd, made)
+        return made
 
     def shuffled(
         self,
