@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import random
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -81,6 +82,33 @@ def test_combiners_that_nobody_merges_are_sent_whole(sc):
         lists = skewed(sc).mapValues(lambda value: [value])
         sent = lists.mapPartitions(merged).partitionBy(2)
         return sorted((key, told(values)) for key, values in sent.collect())
+
+    assert sessions.on_ferroshuffle(job, sc) == sessions.on_stock(job, sc)
+
+
+class Salted:
+    """Sends keys anywhere."""
+
+    def __init__(self) -> None:
+        self.draw = random.Random(1)
+
+    def __call__(self, key: int) -> int:
+        return self.draw.randrange(4)
+
+
+def test_a_partition_function_is_called_once_a_key(sc):
+    calls = sc.accumulator(0)
+
+    def counted(key: int) -> int:
+        calls.add(1)
+        return key
+
+    def job(sc: SparkContext) -> Any:
+        pairs = skewed(sc).coalesce(1)
+        before = calls.value
+        pairs.groupByKey(4, counted).count()
+        salted = pairs.groupByKey(4, Salted()).mapValues(len)
+        return calls.value - before, sorted(salted.collect())
 
     assert sessions.on_ferroshuffle(job, sc) == sessions.on_stock(job, sc)
 

@@ -214,14 +214,17 @@ def partition_by(stock: Callable[..., Any], shuffles: Shuffles) -> Callable[...,
         partitioner = shuffles.partitioner(partitions, partitionFunc)
         if self.partitioner == partitioner:
             return self
-        # Those that call us to merge what comes of it.
-        caller = sys._getframe(1).f_code
+        # Pieces are for those that call us to merge what comes of it, by a function that sends
+        # equal keys to one place however often it is called.
+        in_pieces = (
+            sys._getframe(1).f_code in shuffles.merging and partitionFunc is shuffles.portable_hash
+        )
         return shuffles.shuffled(
             self,
             partitioner,
             call_site_of_caller(self.ctx, "partitionBy"),
             aggregator_of(self),
-            in_pieces=caller in shuffles.merging,
+            in_pieces=in_pieces,
         )
 
     return partitionBy
