@@ -209,7 +209,7 @@ def spark_rows() -> Iterator[Workload]:
         )
         yield Workload(
             f"spark-group{suffix}",
-            f"`groupByKey`, {MANY_KEYS:,} keys",
+            f"`groupByKey().mapValues(len)`, {MANY_KEYS:,} keys",
             group_target,
             group,
             limit,
