@@ -92,8 +92,8 @@ impl RangePartitioner {
 #[pymethods]
 impl RangePartitioner {
     /// `bounds` are where all `partitions` but the last end, as `bisect.bisect_left` looks for a sort
-    /// key in them; with `reverse` the last partition has the least keys. A key's sort key is `key(key)`, which computes what
-    /// is told by `plan`, if that is known.
+    /// key in them; with `reverse` the last partition has the least keys. A key's sort key is
+    /// `key(key)`, which computes what is told by `plan`, if that is known.
     #[new]
     #[pyo3(signature = (bounds, partitions, reverse, key, plan=None))]
     fn new(
@@ -153,7 +153,7 @@ type Drawn<'py> = (f64, Bound<'py, PyAny>);
 /// Counts records, and draws some of their keys.
 ///
 /// `uniform()` gives a number from 0 to 1 for each record, in their order. Of n records there are at
-/// least those keys for which it is below `wanted` / n, in their order, each in a tuple behind its number.
+/// least those keys for which it is below `wanted` / n, in their order, each behind its number.
 #[pyfunction]
 pub fn sample_keys<'py>(
     records: &Bound<'py, PyAny>,

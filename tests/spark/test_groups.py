@@ -15,6 +15,8 @@ import ferroshuffle
 
 from . import sessions
 
+pytestmark = pytest.mark.slow
+
 # Far more values of one key than are handed over at once.
 MANY = 600_000
 

@@ -120,7 +120,13 @@ def _found(made: RDD) -> Any:
 
 # What the others are made of; all of them have the first sides.
 _BASIC = ("join", "fullOuterJoin", "groupWith itself and another")
-CASES = [(sides, name) for sides in SIDES for name in (OPERATIONS if sides == "ints" else _BASIC)]
+# With older PySparks only some of them.
+_EVERYWHERE = ("ints", "longer than pairs", "partitioned alike")
+CASES = [
+    pytest.param(sides, name, marks=() if sides in _EVERYWHERE else pytest.mark.slow)
+    for sides in SIDES
+    for name in (OPERATIONS if sides == "ints" else _BASIC)
+]
 
 
 @pytest.mark.parametrize(("sides", "name"), CASES)

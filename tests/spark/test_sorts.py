@@ -40,9 +40,7 @@ RECORDS: dict[str, Callable[[SparkContext], RDD]] = {
     "ints": lambda sc: _pairs(sc, [n * 7_919 % 2_003 for n in range(4_000)], 3),
     "few keys": lambda sc: _pairs(sc, [n * n % 7 for n in range(900)], 4),
     "one key": lambda sc: _pairs(sc, [5] * 300, 2),
-    "one record": lambda sc: _pairs(sc, [5], 3),
     "in order": lambda sc: _pairs(sc, list(range(1_500)), 2),
-    "in reverse": lambda sc: _pairs(sc, list(range(1_500))[::-1], 2),
     "a full partition": _one_full,
     "ints and floats": lambda sc: _pairs(sc, [n if n % 3 else n / 2 for n in range(-200, 400)], 3),
     "floats": lambda sc: _pairs(sc, [(n * 37 % 101 - 50) / 8 for n in range(500)] + [-0.0, 0.0], 2),
@@ -52,7 +50,7 @@ RECORDS: dict[str, Callable[[SparkContext], RDD]] = {
     "tuples": lambda sc: _pairs(sc, [(n % 5, str(n % 7)) for n in range(300)], 2),
     "None alone": lambda sc: _pairs(sc, [None], 1),
     "records that are lists": lambda sc: sc.parallelize([[n % 9, n] for n in range(90)], 2),
-    "longer records": lambda sc: sc.parallelize([(n % 9, n) for n in range(90)], 2),
+    "longer records": lambda sc: sc.parallelize([(n % 9, n, "more") for n in range(90)], 2),
     "shared lists": lambda sc: sc.parallelize([(n % 9, [[0]] * (n % 3)) for n in range(90)], 2),
     # In one order, whatever was spilled.
     "from a shuffle": lambda sc: (
@@ -95,6 +93,7 @@ def test_partitions_are_those_of_stock(sc, name):
     assert_as_stock(sc, job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ints", "texts beyond ASCII", "huge ints", "shared lists"])
 def test_so_they_are_where_little_memory_is_left(sc, name):
     with sessions.worker_memory(sc, sessions.TINY_MEMORY):
@@ -102,6 +101,7 @@ def test_so_they_are_where_little_memory_is_left(sc, name):
         assert_as_stock(sc, lambda sc: outcome(RECORDS[name](sc).sortByKey, True, 1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KEYS)
 def test_keys_by_a_function(sc, name):
     def job(sc: SparkContext) -> Any:
@@ -111,6 +111,7 @@ def test_keys_by_a_function(sc, name):
     assert_as_stock(sc, job)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ints", "tuples", "from a shuffle", "shared lists"])
 def test_sorting_within_partitions(sc, name):
     def job(sc: SparkContext) -> Any:
