@@ -147,15 +147,7 @@ pub fn write_values(
     order: Option<&[u32]>,
     files: &SpillFiles,
 ) -> Result<Vec<BlockAddress>> {
-    let mark = files.mark();
-    let mut blocks = Vec::new();
-    match write_blocks(values, order, files, &mut blocks) {
-        Ok(()) => Ok(blocks),
-        Err(error) => {
-            files.roll_back(mark, &blocks);
-            Err(error)
-        }
-    }
+    files.write_all(|blocks| write_blocks(values, order, files, blocks))
 }
 
 fn write_blocks(

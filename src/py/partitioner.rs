@@ -74,16 +74,12 @@ impl Partitioner {
         partitions: &mut Vec<u32>,
     ) -> Result<()> {
         try_grow(partitions, rows.len(), "the partitions of a map output")?;
-        if let Some(ranges) = &self.ranges {
-            let is_told = if rows == (0..keys.len()) {
-                ranges.get().partitions_of(keys, partitions)?
-            } else {
-                let keys = keys.slice(rows.clone())?;
-                ranges.get().partitions_of(&keys, partitions)?
-            };
-            if is_told {
-                return Ok(());
-            }
+        // Ranges of columns are told of all keys at once.
+        if let Some(ranges) = &self.ranges
+            && rows == (0..keys.len())
+            && ranges.get().partitions_of(keys, partitions)?
+        {
+            return Ok(());
         }
         for row in rows {
             partitions.push(if self.is_portable_hash {

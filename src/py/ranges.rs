@@ -15,7 +15,7 @@ use crate::column::typed::TypedColumn;
 use crate::error::Result;
 use crate::memory;
 use crate::sort::key::SortKey;
-use crate::sort::order::KeyColumns;
+use crate::sort::order::{KeyColumns, bisect};
 
 /// Tells the partition of a key by the bounds between which its sort key lies.
 #[pyclass(module = "ferroshuffle._core", frozen)]
@@ -48,17 +48,11 @@ impl RangePartitioner {
             _ => ffi::call1(self.key.bind_borrowed(py), key)?,
         };
         let bounds = self.bounds.bind(py);
-        let (mut low, mut high) = (0, bounds.len());
-        while low < high {
-            let middle = low.midpoint(high);
-            let bound = bounds.get_item(middle)?;
-            if ffi::is_less(bound.as_borrowed(), sort_key.as_borrowed())? {
-                low = middle + 1;
-            } else {
-                high = middle;
-            }
-        }
-        Ok(self.numbered(low))
+        let below = bisect(bounds.len(), |at| {
+            let bound = bounds.get_item(at)?;
+            Ok(ffi::is_less(bound.as_borrowed(), sort_key.as_borrowed())?)
+        })?;
+        Ok(self.numbered(below))
     }
 
     /// Appends the partition of each of some `keys` to `partitions`, which has room for them;
@@ -74,7 +68,7 @@ impl RangePartitioner {
         };
         native.bounds.count_below(&sort_keys, keys.len(), |below| {
             partitions.push(self.numbered(below));
-        });
+        })?;
         Ok(true)
     }
 

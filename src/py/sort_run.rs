@@ -123,7 +123,10 @@ impl<'py> Sorted<'py> {
     /// Writes them as blocks, in order. Where that fails, nothing is left on disk.
     pub fn write(&self, py: Python<'py>, files: &SpillFiles) -> Result<Spilled> {
         let (blocks, are_keyed) = match self {
-            Self::Rows(rows, order) => (write_rows(py, rows, order, files)?, rows.are_keyed),
+            Self::Rows(rows, order) => {
+                let write = |blocks: &mut _| write_rows(py, rows, order, files, blocks);
+                (files.write_all(write)?, rows.are_keyed)
+            }
             Self::List(values, order) => (write_values(values, order.as_deref(), files)?, false),
         };
         Ok(Spilled { blocks, are_keyed })
@@ -200,23 +203,6 @@ fn sort_by_python<'py>(
 }
 
 fn write_rows(
-    py: Python<'_>,
-    rows: &Rows,
-    order: &[u32],
-    files: &SpillFiles,
-) -> Result<Vec<BlockAddress>> {
-    let mark = files.mark();
-    let mut blocks = Vec::new();
-    match write_blocks(py, rows, order, files, &mut blocks) {
-        Ok(()) => Ok(blocks),
-        Err(error) => {
-            files.roll_back(mark, &blocks);
-            Err(error)
-        }
-    }
-}
-
-fn write_blocks(
     py: Python<'_>,
     rows: &Rows,
     mut order: &[u32],

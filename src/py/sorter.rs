@@ -87,13 +87,7 @@ impl Column {
             self.room = room;
         }
         self.room -= 1;
-        let pushed = if self.has_lists && is_shared {
-            Ok(false)
-        } else if self.has_lists {
-            typed::push_held_once(&mut self.values, value)
-        } else {
-            typed::push(&mut self.values, value)
-        };
+        let pushed = typed::push_unshared(&mut self.values, value, self.has_lists, is_shared);
         if !matches!(pushed, Ok(true)) {
             self.values.truncate(rows);
         }

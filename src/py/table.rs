@@ -140,6 +140,19 @@ impl Table {
         Ok(())
     }
 
+    /// Merges a combiner in a table of objects.
+    fn merge_combiner(
+        &mut self,
+        key: &Bound<'_, PyAny>,
+        combiner: &Bound<'_, PyAny>,
+    ) -> Result<()> {
+        let pair = ffi::Pair {
+            key: key.as_borrowed(),
+            value: combiner.as_borrowed(),
+        };
+        self.objects.merge_pair(pair, Records::Combiners)
+    }
+
     /// Becomes a table of objects, and merges what could not be merged over columns.
     fn merge_all_but(&mut self, py: Python<'_>, rest: Rest) -> Result<()> {
         self.rest = Some(rest);
@@ -447,11 +460,7 @@ impl Spillable for Table {
                     Some(&row) => theirs.record(py, row as usize)?,
                     None => return Ok(None),
                 };
-                let pair = ffi::Pair {
-                    key: key.as_borrowed(),
-                    value: combiner.as_borrowed(),
-                };
-                self.objects.merge_pair(pair, Records::Combiners)?;
+                self.merge_combiner(&key, &combiner)?;
                 return Ok(Some(Position::of_row(at.row + 1)));
             };
             if let Some(typed) = &mut self.typed
@@ -466,11 +475,7 @@ impl Spillable for Table {
             for row in 0..keys.len() {
                 let key = typed::get(py, &keys, row)?;
                 let combiner = typed::get(py, &combiners, row)?;
-                let pair = ffi::Pair {
-                    key: key.as_borrowed(),
-                    value: combiner.as_borrowed(),
-                };
-                self.objects.merge_pair(pair, Records::Combiners)?;
+                self.merge_combiner(&key, &combiner)?;
             }
             Ok(Some(next))
         })

@@ -216,6 +216,24 @@ pub fn push_held_once(column: &mut TypedColumn, object: Borrowed<'_, '_, PyAny>)
     }
 }
 
+/// The same for any column, which `has_lists` or not: a value that `is_shared` with others does not fit
+/// where lists are copied.
+#[inline]
+pub fn push_unshared(
+    column: &mut TypedColumn,
+    object: Borrowed<'_, '_, PyAny>,
+    has_lists: bool,
+    is_shared: bool,
+) -> Result<bool> {
+    if !has_lists {
+        return push(column, object);
+    }
+    if is_shared {
+        return Ok(false);
+    }
+    push_held_once(column, object)
+}
+
 fn push_nullable(
     nullable: &mut Nullable,
     object: Borrowed<'_, '_, PyAny>,

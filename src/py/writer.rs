@@ -142,13 +142,8 @@ impl Columns {
             self.room = room;
         }
         let pushed = typed::push_key(&mut self.keys, pair.key).and_then(|has_fit| {
-            if !has_fit || self.has_lists && is_shared {
-                Ok(false)
-            } else if self.has_lists {
-                typed::push_held_once(&mut self.values, pair.value)
-            } else {
-                typed::push(&mut self.values, pair.value)
-            }
+            let (values, has_lists) = (&mut self.values, self.has_lists);
+            Ok(has_fit && typed::push_unshared(values, pair.value, has_lists, is_shared)?)
         });
         if matches!(pushed, Ok(true)) {
             self.partitions.extend(partition);

@@ -67,20 +67,26 @@ impl<'a> KeyColumns<'a> {
 
     /// Tells of each key in the rows `0..rows` of `others`, of the same kind, how many of these
     /// keys are less. Those are in order, or else it is what Python's `bisect_left` finds.
-    pub fn count_below(&self, others: &KeyColumns<'_>, rows: usize, mut found: impl FnMut(usize)) {
+    pub fn count_below(
+        &self,
+        others: &KeyColumns<'_>,
+        rows: usize,
+        mut found: impl FnMut(usize),
+    ) -> Result<()> {
         if let ([own], [other]) = (self.fields.as_slice(), others.fields.as_slice())
             && let (TypedColumn::Int(own), TypedColumn::Int(other)) = (&**own, &**other)
         {
             for key in other.iter().take(rows) {
-                found(bisect(own.len(), |at| own.get(at) < Some(key)));
+                found(bisect(own.len(), |at| Ok(own.get(at) < Some(key)))?);
             }
-            return;
+            return Ok(());
         }
         // Where there is nothing to compare, none is less.
         let len = self.fields.first().map_or(0, |field| field.len());
         for row in 0..rows {
-            found(bisect(len, |at| self.compare(at, others, row).is_lt()));
+            found(bisect(len, |at| Ok(self.compare(at, others, row).is_lt()))?);
         }
+        Ok(())
     }
 
     /// The rows `0..rows` in the order of their keys. Stable: equal keys stay in the order of their
@@ -141,17 +147,17 @@ impl<'a> KeyColumns<'a> {
 
 /// The first of `len` places that is not less, as Python's `bisect_left` looks for it.
 #[inline]
-fn bisect(len: usize, is_less: impl Fn(usize) -> bool) -> usize {
+pub fn bisect(len: usize, is_less: impl Fn(usize) -> Result<bool>) -> Result<usize> {
     let (mut low, mut high) = (0, len);
     while low < high {
         let middle = low.midpoint(high);
-        if is_less(middle) {
+        if is_less(middle)? {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    low
+    Ok(low)
 }
 
 /// Adds what is compared of `keys`, and tells the kind of that; `None` where Python has to be asked.
@@ -400,7 +406,7 @@ mod tests {
             let (all, looked_for) = (column(&bounds), column(&keys));
             let of = |column| KeyColumns::of(Cow::Borrowed(column)).unwrap();
             let mut found = Vec::new();
-            of(&all).count_below(&of(&looked_for), keys.len(), |count| found.push(count));
+            of(&all).count_below(&of(&looked_for), keys.len(), |count| found.push(count)).unwrap();
             let wanted = keys.iter().map(|key| bounds.partition_point(|bound| bound < key));
             prop_assert_eq!(found, wanted.collect::<Vec<_>>());
         }

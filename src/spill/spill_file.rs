@@ -148,6 +148,22 @@ impl SpillFiles {
         }
     }
 
+    /// The blocks that `write` appends. Where it fails, nothing is left on disk.
+    pub fn write_all(
+        &self,
+        write: impl FnOnce(&mut Vec<BlockAddress>) -> Result<()>,
+    ) -> Result<Vec<BlockAddress>> {
+        let mark = self.mark();
+        let mut blocks = Vec::new();
+        match write(&mut blocks) {
+            Ok(()) => Ok(blocks),
+            Err(error) => {
+                self.roll_back(mark, &blocks);
+                Err(error)
+            }
+        }
+    }
+
     /// Takes back the blocks of `own`, which are those that the caller appended since the mark.
     ///
     /// A file that somebody else appended to meanwhile stays as long as it is: theirs may lie
