@@ -144,6 +144,21 @@ class JoinedRecords:
     def close(self, /) -> None: ...
 
 @final
+class MappedValues:
+    def __new__(
+        cls,
+        records: Iterable[Any],
+        function: Callable[[Any], Any],
+        wrap: Callable[[Any], Any] | None = None,
+    ) -> MappedValues: ...
+    @property
+    def records(self) -> Iterator[Any]: ...
+    @property
+    def function(self) -> Callable[[Any], Any]: ...
+    def __iter__(self) -> Iterator[tuple[Any, Any]]: ...
+    def __next__(self, /) -> tuple[Any, Any]: ...
+
+@final
 class BlockReader:
     def __new__(
         cls,

@@ -190,6 +190,40 @@ impl Collected {
         Ok(())
     }
 
+    /// Appends the items of the first lists of `from` to the lists in `rows`, each to one; a list that
+    /// there is not yet is the next.
+    fn extend_each(&mut self, rows: &[u32], from: &Lists) -> Result<()> {
+        let Store::Every(members) = &mut self.store else {
+            return rows.iter().enumerate().try_for_each(|(at, &row)| {
+                if row as usize == self.len() {
+                    self.push_list()?;
+                }
+                self.extend(row, &from.items, from.range(at))
+            });
+        };
+        self.order.take();
+        let items = rows
+            .len()
+            .checked_sub(1)
+            .map_or(0, |last| from.range(last).end);
+        try_grow(&mut self.counts, rows.len(), WHAT)?;
+        try_grow(&mut members.rows, items, WHAT)?;
+        members.items.append(&from.items, 0..items)?;
+        for (at, &row) in rows.iter().enumerate() {
+            let items = from.range(at).len();
+            members.rows.extend(std::iter::repeat_n(row, items));
+            if row as usize == self.counts.len() {
+                self.counts.push(0);
+            }
+            if let Some(count) = self.counts.get_mut(row as usize) {
+                // There are no more items than are numbered in 32 bits.
+                *count += u32::try_from(items).unwrap_or(u32::MAX);
+                self.longest = self.longest.max(*count);
+            }
+        }
+        Ok(())
+    }
+
     fn order(&self) -> Result<&Layout> {
         if self.order.get().is_none() {
             let rows = self.store.members().rows.as_slice();
@@ -237,6 +271,18 @@ impl Collected {
         Ok(Lists { ends, items })
     }
 
+    /// The lists in `rows`, with items that are not read.
+    pub fn lengths(&self, rows: &[u32]) -> Result<Lists> {
+        let mut ends = try_with_capacity(rows.len(), WHAT)?;
+        let mut end = 0;
+        for &row in rows {
+            end += self.count(row as usize);
+            ends.push(end);
+        }
+        let items = Box::new(TypedColumn::Unread(end));
+        Ok(Lists { ends, items })
+    }
+
     /// Asks memory for the count in `row`, which is needed soon.
     #[inline]
     pub fn prefetch(&self, row: usize) {
@@ -276,16 +322,22 @@ pub(super) fn merge(
     operands: Operands<'_>,
 ) -> Result<()> {
     let (first, later) = (part.first.added(), part.step.added());
-    // One item a record, whether the list is new or not, as where groups are made.
+    // One operand a record, whether the list is new or not: an item, as where groups are made, or a
+    // list of such, as where they are merged.
     if let (Step::Keep, [added]) = (part.first, later.as_slice())
         && let Some(item) = only_item(added)
         && only_item(&part.create) == Some(item)
-        && let Some(column) = operands
-            .values
-            .at(item)
-            .filter(|column| !column.has_lists())
+        && let Some(column) = operands.values.at(item)
     {
-        return lists.append_each(rows, column);
+        match column {
+            TypedColumn::List(from) | TypedColumn::Set(from)
+                if added.new_items().is_none() && part.create.new_items().is_none() =>
+            {
+                return lists.extend_each(rows, from);
+            }
+            column if !column.has_lists() => return lists.append_each(rows, column),
+            _ => {}
+        }
     }
     for (at, &row) in rows.iter().enumerate() {
         let added = if (row as usize) < lists.len() {
@@ -370,6 +422,17 @@ mod tests {
         lists.extend(1, &ints(&[7, 8, 9]), 1..3).unwrap();
         assert_eq!(list(&lists, 1), [11, 14, 8, 9]);
         assert!(list(&lists, 3).is_empty());
+        let others = Lists {
+            ends: vec![2, 2, 3, 4],
+            items: Box::new(ints(&[1, 2, 3, 4])),
+        };
+        let mut extended = lists.fresh();
+        extended.extend_each(&[0, 1, 0], &others).unwrap();
+        extended.extend_each(&[2], &others).unwrap();
+        assert_eq!(list(&extended, 0), [1, 2, 3]);
+        assert!(list(&extended, 1).is_empty());
+        assert_eq!(list(&extended, 2), [1, 2]);
+        assert_eq!((extended.len(), extended.longest()), (3, 3));
         assert!(list(&lists, 9).is_empty());
         let gathered = lists.gather(&[1, 3, 2]).unwrap();
         assert_eq!(gathered.ends, [4, 4, 5]);

@@ -204,6 +204,17 @@ impl NativeAggregate {
         Ok(Some(shaped(&self.plan.shape, &mut gathered.into_iter())))
     }
 
+    /// The same, where nothing but the lengths of lists and sets is asked: these have items that
+    /// are not read, if combiners are nothing else.
+    pub fn lengths(&self, rows: &[u32]) -> Result<Option<TypedColumn>> {
+        match (&self.plan.shape, self.states.as_slice()) {
+            (Shape::State(_), [state @ (StateColumn::Lists(all) | StateColumn::Sets(all))]) => {
+                Ok(Some(state.wrapped(all.lengths(rows)?)))
+            }
+            _ => self.gather(rows),
+        }
+    }
+
     /// Whether the combiner in `row` is beyond any typed column.
     #[inline]
     pub fn has_carry(&self, row: usize) -> bool {

@@ -1,6 +1,7 @@
 //! Typed columns as the columns of a block, and back.
 
 use super::bits::Bits;
+use super::ints;
 use super::nullable::Nullable;
 use super::typed::{Lists, Texts, TypedColumn};
 use crate::error::{Error, Result};
@@ -29,8 +30,7 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             ColumnKind::None
         }
         TypedColumn::Int(ints) => {
-            try_grow(&mut bytes, size_of_val(ints.as_slice()), WHAT)?;
-            bytes.extend(ints.iter().flat_map(|int| int.to_le_bytes()));
+            ints::encode(ints, &mut bytes)?;
             ColumnKind::Int64
         }
         TypedColumn::Float(floats) => {
@@ -44,15 +44,12 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             ColumnKind::Bool
         }
         TypedColumn::Str(texts) | TypedColumn::Bytes(texts) => {
-            let lengths = texts
-                .len()
-                .saturating_add(1)
-                .saturating_mul(size_of::<u32>());
-            try_grow(&mut bytes, lengths.saturating_add(texts.all().len()), WHAT)?;
+            let lengths = (0..texts.len()).map(|row| texts.get(row).len());
+            let lengths = ints::encode_lengths(lengths)?;
+            let len = size_of::<u32>().saturating_add(lengths.len());
+            try_grow(&mut bytes, len.saturating_add(texts.all().len()), WHAT)?;
             bytes.extend_from_slice(&count(texts.len())?);
-            for row in 0..texts.len() {
-                bytes.extend_from_slice(&count(texts.get(row).len())?);
-            }
+            bytes.extend_from_slice(&lengths);
             bytes.extend_from_slice(texts.all());
             match column {
                 TypedColumn::Bytes(_) => ColumnKind::Bytes,
@@ -60,16 +57,12 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
             }
         }
         TypedColumn::List(lists) | TypedColumn::Set(lists) => {
-            let lengths = lists.ends.len().saturating_mul(size_of::<u32>());
-            try_grow(&mut bytes, lengths, WHAT)?;
-            for row in 0..lists.ends.len() {
-                bytes.extend_from_slice(&count(lists.range(row).len())?);
-            }
+            let lengths = (0..lists.ends.len()).map(|row| lists.range(row).len());
             let kind = match column {
                 TypedColumn::Set(_) => ColumnKind::Set,
                 _ => ColumnKind::List,
             };
-            columns.push((kind, bytes));
+            columns.push((kind, ints::encode_lengths(lengths)?));
             return encode(&lists.items, columns);
         }
         TypedColumn::Nullable(nullable) => {
@@ -92,6 +85,15 @@ pub fn encode(column: &TypedColumn, columns: &mut Columns) -> Result<()> {
     };
     columns.push((kind, bytes));
     Ok(())
+}
+
+/// About how many bytes columns take once they are read: integers are wider then.
+pub fn bytes_when_read(columns: &Columns) -> usize {
+    let bytes = |(kind, bytes): &(ColumnKind, Vec<u8>)| match kind {
+        ColumnKind::Int64 => ints::count(bytes).saturating_mul(size_of::<i64>()),
+        _ => bytes.len(),
+    };
+    columns.iter().map(bytes).sum()
 }
 
 fn count(of: usize) -> Result<[u8; 4]> {
@@ -178,12 +180,11 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         let Some(items) = self.column(depth - 1)? else {
             return Ok(None);
         };
-        let (lengths, rest) = lengths.as_chunks();
-        let ends = ends_of(lengths)?;
-        let end = ends.last().copied().unwrap_or(0);
-        if !rest.is_empty() || !has_rows(&items, end) {
+        let ends = ints::decode_ends(lengths)?;
+        let is_end = |ends: &Vec<usize>| has_rows(&items, ends.last().copied().unwrap_or(0));
+        let Some(ends) = ends.filter(is_end) else {
             return Err(self.corrupt("the lengths of lists do not sum up to their items"));
-        }
+        };
         let items = Box::new(items);
         Ok(Some(Lists { ends, items }))
     }
@@ -242,12 +243,8 @@ pub fn flat(
     };
     Ok(Some(match kind {
         ColumnKind::Int64 => {
-            let (ints, rest) = bytes.as_chunks::<8>();
-            cut(rest)?;
-            let mut column = Vec::new();
-            try_grow(&mut column, ints.len(), WHAT)?;
-            column.extend(ints.iter().map(|int| i64::from_le_bytes(*int)));
-            TypedColumn::Int(column)
+            let ints = ints::decode(bytes)?;
+            TypedColumn::Int(ints.ok_or_else(|| corrupt(place, "a column is cut"))?)
         }
         ColumnKind::Float64 => {
             let (floats, rest) = bytes.as_chunks::<8>();
@@ -288,25 +285,12 @@ pub fn flat(
     }))
 }
 
-/// Where rows of those lengths end, one after the other.
-fn ends_of(lengths: &[[u8; 4]]) -> Result<Vec<usize>> {
-    let mut ends = Vec::new();
-    try_grow(&mut ends, lengths.len(), WHAT)?;
-    let mut end = 0_usize;
-    for length in lengths {
-        end = end.saturating_add(u32::from_le_bytes(*length) as usize);
-        ends.push(end);
-    }
-    Ok(ends)
-}
-
 fn texts(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Texts> {
     let cut = || corrupt(place, "a column of texts is cut");
     let (rows, bytes) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
     let rows = u32::from_le_bytes(*rows) as usize;
-    let lengths_len = rows.checked_mul(size_of::<u32>()).ok_or_else(cut)?;
-    let (lengths, bytes) = bytes.split_at_checked(lengths_len).ok_or_else(cut)?;
-    let ends = ends_of(lengths.as_chunks().0)?;
+    let (lengths, bytes) = ints::split(bytes, rows).ok_or_else(cut)?;
+    let ends = ints::decode_ends(lengths)?.ok_or_else(cut)?;
     if ends.last().copied().unwrap_or(0) != bytes.len() {
         return Err(cut());
     }
@@ -437,7 +421,11 @@ pub(crate) mod tests {
 
     #[test]
     fn bits_that_are_not_as_many_as_values_are_found() {
-        let ints = |rows: usize| (ColumnKind::Int64, vec![0; rows * 8]);
+        let ints = |rows: usize| {
+            let (ints, mut bytes) = (vec![0; rows], Vec::new());
+            ints::encode(&ints, &mut bytes).unwrap();
+            (ColumnKind::Int64, bytes)
+        };
         let bits = |rows: u32, bits: &[u8]| {
             let bytes = [&rows.to_le_bytes(), bits].concat();
             (ColumnKind::Nullable, bytes)
@@ -471,15 +459,16 @@ pub(crate) mod tests {
 
     #[test]
     fn sets_have_items_with_a_hash_of_which_none_is_a_float() {
+        let lengths = |items: u8| ints::encode_lengths([usize::from(items)].into_iter()).unwrap();
         let of = |kind, items: u8| {
-            let lengths = (kind, u32::from(items).to_le_bytes().to_vec());
+            let lengths = (kind, lengths(items));
             let floats = (ColumnKind::Float64, vec![0; usize::from(items) * 8]);
             vec![lengths, floats]
         };
         assert!(decode(&of(ColumnKind::List, 2), 1).unwrap().is_some());
         assert!(decode(&of(ColumnKind::Set, 2), 1).is_err());
         let mut sets_of_lists = of(ColumnKind::List, 2);
-        sets_of_lists.insert(0, (ColumnKind::Set, 1_u32.to_le_bytes().to_vec()));
+        sets_of_lists.insert(0, (ColumnKind::Set, lengths(1)));
         assert!(decode(&sets_of_lists, 1).is_err());
     }
 

@@ -7,6 +7,7 @@ use crate::error::Result;
 
 pub mod bits;
 pub mod codec;
+pub mod ints;
 pub mod nullable;
 #[cfg(feature = "python")]
 pub mod object;

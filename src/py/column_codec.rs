@@ -14,6 +14,7 @@ use super::ffi;
 use super::serializer::{self, AutoSerializer, is_plain, tuple_of_leaves};
 use super::typed;
 use crate::column::codec::{self, Columns};
+use crate::column::ints;
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
 use crate::spill::block::{Block, ColumnKind};
@@ -93,24 +94,22 @@ impl ColumnEncoder {
 
 /// The column of integers, where all values are exactly `int` and fit in 64 bits.
 fn encode_ints(values: &[Bound<'_, PyAny>]) -> Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
+    let mut all = Vec::new();
     // Most columns that are none show it at their first value, before anything is allocated.
     if values
         .first()
         .is_some_and(|value| ffi::as_i64(value.as_borrowed()).is_some())
     {
-        try_grow(
-            &mut bytes,
-            values.len().saturating_mul(size_of::<i64>()),
-            WHAT,
-        )?;
+        try_grow(&mut all, values.len(), WHAT)?;
     }
     for value in values {
         match ffi::as_i64(value.as_borrowed()) {
-            Some(int) => bytes.extend_from_slice(&int.to_le_bytes()),
+            Some(int) => all.push(int),
             None => return Ok(None),
         }
     }
+    let mut bytes = Vec::new();
+    ints::encode(&all, &mut bytes)?;
     Ok(Some(bytes))
 }
 
@@ -152,19 +151,16 @@ fn flatten_lists<'py>(
         let Ok(list) = value.cast_exact::<PyList>() else {
             return Ok(None);
         };
-        let Ok(length) = u32::try_from(list.len()) else {
-            return Ok(None);
-        };
         // A list may hold itself, or what another one holds too: then it is not written apart.
         if !list.iter().all(|item| is_plain(&item)) {
             return Ok(None);
         }
-        try_grow(&mut lengths, size_of::<u32>(), WHAT)?;
-        lengths.extend_from_slice(&length.to_le_bytes());
+        try_grow(&mut lengths, 1, WHAT)?;
+        lengths.push(list.len());
         try_grow(&mut items, list.len(), WHAT)?;
         items.extend(list.iter());
     }
-    Ok(Some((lengths, items)))
+    Ok(Some((ints::encode_lengths(lengths.into_iter())?, items)))
 }
 
 /// Reads the columns of a block, one after the other.
@@ -292,24 +288,20 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
     fn lists(
         &self,
         lengths: &[u8],
-        mut items: &[Bound<'py, PyAny>],
+        items: &[Bound<'py, PyAny>],
         new: impl Fn(&[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyAny>>,
     ) -> Result<Vec<Bound<'py, PyAny>>> {
-        let (lengths, rest) = lengths.as_chunks::<4>();
-        let total: u64 = lengths
-            .iter()
-            .map(|length| u64::from(u32::from_le_bytes(*length)))
-            .sum();
-        if !rest.is_empty() || total != items.len() as u64 {
+        let ends = ints::decode_ends(lengths)?;
+        let is_end = |ends: &Vec<usize>| ends.last().copied().unwrap_or(0) == items.len();
+        let Some(ends) = ends.filter(is_end) else {
             return Err(self.corrupt("the lengths of lists do not sum up to their items"));
-        }
+        };
         let mut lists = Vec::new();
-        try_grow(&mut lists, lengths.len(), WHAT)?;
-        for length in lengths {
-            let length = u32::from_le_bytes(*length) as usize;
-            let (list, after) = items.split_at_checked(length).unwrap_or((items, &[]));
-            lists.push(new(list)?);
-            items = after;
+        try_grow(&mut lists, ends.len(), WHAT)?;
+        let mut start = 0;
+        for end in ends {
+            lists.push(new(items.get(start..end).unwrap_or_default())?);
+            start = end;
         }
         Ok(lists)
     }

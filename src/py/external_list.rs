@@ -17,7 +17,7 @@ use pyo3::types::{
 use super::column_codec::{ColumnDecoder, ColumnEncoder};
 use super::errors::of_iterator;
 use super::ffi;
-use crate::column::codec::Columns;
+use crate::column::codec::{self, Columns};
 use crate::error::{Error, Result};
 use crate::memory;
 use crate::spill::block::{self, BlockEncoder};
@@ -186,7 +186,7 @@ fn write_blocks(
             .map_err(|_| Error::Usage("a block holds at most 2**32 - 1 values".to_owned()))?;
         let mut columns = Columns::new();
         values_encoder.encode(py, &batch, &mut columns)?;
-        let bytes = columns.iter().map(|(_, bytes)| bytes.len()).sum();
+        let bytes = codec::bytes_when_read(&columns);
         memory::try_grow(blocks, 1, WHAT)?;
         blocks.push(py.detach(|| files.append(0, encoder.encode(rows, &columns)?, rows))?);
         full = next_full(full, taken, bytes, BLOCK_BYTES);

@@ -7,7 +7,7 @@ use pyo3::types::{PyBool, PyList};
 
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::handover::next_columns;
+use super::handover::{Form, next_columns};
 use super::object_table::pair_of;
 use super::typed;
 use super::typed_table::as_pair;
@@ -189,7 +189,7 @@ impl State {
             let handed = next_columns(
                 &groups,
                 CHUNK_GROUPS,
-                false,
+                Form::Whole,
                 &mut |_, groups| matches!(groups, TypedColumn::List(lists) if tagged(&lists.items).is_some()),
             )?;
             if let Some((keys, TypedColumn::List(groups))) = handed {

@@ -9,7 +9,7 @@ use pyo3::prelude::*;
 use super::counters::Counters;
 use super::gil_cell::GilCell;
 use super::guard::Function;
-use super::handover::Handed;
+use super::handover::{Form, Handed};
 use super::object_table::Progress;
 use super::plan::plan_of;
 use super::records::RecordsIterator;
@@ -85,9 +85,9 @@ impl Merger {
         at: Position,
         rows: usize,
         most: usize,
-        in_pieces: bool,
+        form: Form,
     ) -> Result<Option<(Handed, Position)>> {
-        self.with_table_of(py, rows, |table| table.columns(at, most, in_pieces))
+        self.with_table_of(py, rows, |table| table.columns(at, most, form))
     }
 
     #[inline]

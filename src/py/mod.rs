@@ -15,6 +15,7 @@ pub mod gil_cell;
 pub mod guard;
 pub mod handover;
 pub mod joined;
+pub mod mapped;
 pub mod merger;
 pub mod object_block;
 pub mod object_table;
@@ -72,6 +73,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<ranges::RangePartitioner>()?;
     module.add_class::<writer::ShuffleWriter>()?;
     module.add_class::<joined::JoinedRecords>()?;
+    module.add_class::<mapped::MappedValues>()?;
     module.add_class::<block_reader::BlockReader>()?;
     module.add_function(wrap_pyfunction!(sorter::sort_external, module)?)?;
     module.add_function(wrap_pyfunction!(ranges::sample_keys, module)?)?;

@@ -6,7 +6,7 @@ use pyo3::prelude::*;
 use super::column_codec::{ColumnDecoder, ColumnEncoder};
 use super::external_list::{FIRST_BLOCK_WEIGHT, next_full, weight};
 use super::serializer::{self, AutoSerializer};
-use crate::column::codec::Columns;
+use crate::column::codec::{self, Columns};
 use crate::error::{Error, Result};
 use crate::memory::try_grow;
 use crate::spill::block::{Block, BlockEncoder};
@@ -92,7 +92,7 @@ impl<'py> RecordWriter<'py> {
                     .encode(py, &self.combiners, &mut columns)
             })
             .map_err(|error| self.name_the_record(error))?;
-        let bytes = columns.iter().map(|(_, bytes)| bytes.len()).sum();
+        let bytes = codec::bytes_when_read(&columns);
         self.full = next_full(self.full, self.weight, bytes, BLOCK_BYTES);
         self.weight = 0;
         self.keys.clear();

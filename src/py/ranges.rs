@@ -7,7 +7,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyList;
 
 use super::ffi;
-use super::handover::next_columns;
+use super::handover::{Form, next_columns};
 use super::plan;
 use super::sort_keys::column_of;
 use super::typed;
@@ -163,7 +163,7 @@ pub fn sample_keys<'py>(
         keys: Vec::new(),
     };
     loop {
-        let columns = next_columns(&records, AT_ONCE, false, &mut |_, _| true)?;
+        let columns = next_columns(&records, AT_ONCE, Form::Whole, &mut |_, _| true)?;
         if let Some((keys, _)) = columns {
             for row in 0..keys.len() {
                 if let Some(number) = sample.draws()? {

@@ -10,7 +10,7 @@ use super::block_reader::Frame;
 use super::errors::of_iterator;
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::handover::{Accepts, Handed};
+use super::handover::{Accepts, Form, Handed};
 use super::merger::Merger;
 use super::object_block;
 use super::table::Table;
@@ -104,11 +104,11 @@ impl RecordsIterator {
         &self,
         py: Python<'_>,
         most: usize,
-        in_pieces: bool,
+        form: Form,
         accepts: Accepts<'_>,
     ) -> Result<Option<Handed>> {
         let mut source = self.source.take(py).ok_or_else(busy)?;
-        let columns = source.next_columns(py, most, in_pieces, accepts);
+        let columns = source.next_columns(py, most, form, accepts);
         self.source.put(py, source);
         columns
     }
@@ -129,7 +129,7 @@ impl RecordsIterator {
 impl Source {
     /// Takes the records of a merger that has spilled, if that is the source.
     #[inline]
-    fn start(&mut self, py: Python<'_>, in_pieces: bool) -> Result<()> {
+    fn start(&mut self, py: Python<'_>, form: Form) -> Result<()> {
         if let Self::Spilled {
             merger,
             agg,
@@ -137,7 +137,7 @@ impl Source {
             count_spilled,
         } = self
         {
-            let unmerged = if in_pieces {
+            let unmerged = if form == Form::InPieces {
                 merger.get().take_unmerged(agg.bind(py))?
             } else {
                 None
@@ -158,7 +158,7 @@ impl Source {
 
     #[inline]
     fn next<'py>(&mut self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        self.start(py, false)?;
+        self.start(py, Form::Whole)?;
         match self {
             Self::InMemory { merger, at, rows } if at.row < *rows => {
                 let (key, combiner) = merger.get().row(py, at.row, *rows)?;
@@ -183,13 +183,13 @@ impl Source {
         &mut self,
         py: Python<'_>,
         most: usize,
-        in_pieces: bool,
+        form: Form,
         accepts: Accepts<'_>,
     ) -> Result<Option<Handed>> {
-        self.start(py, in_pieces)?;
+        self.start(py, form)?;
         match self {
             Self::InMemory { merger, at, rows } if at.row < *rows => {
-                let columns = merger.get().columns(py, *at, *rows, most, in_pieces)?;
+                let columns = merger.get().columns(py, *at, *rows, most, form)?;
                 Ok(accepted(columns, at, accepts))
             }
             Self::External {
@@ -202,7 +202,7 @@ impl Source {
                 }
                 let (table, row) = merge.current();
                 let mut at = Position::of_row(*row);
-                let columns = table.columns(at, most, false)?;
+                let columns = table.columns(at, most, form)?;
                 let columns = accepted(columns, &mut at, accepts);
                 *row = at.row;
                 Ok(columns)
@@ -302,7 +302,7 @@ impl UnmergedRecords {
         if let Some(frame) = self.frame(py)? {
             return frame.next_columns(most, accepts);
         }
-        let columns = self.unmerged.table.columns(self.at, most, true)?;
+        let columns = self.unmerged.table.columns(self.at, most, Form::InPieces)?;
         Ok(accepted(columns, &mut self.at, accepts))
     }
 

@@ -216,7 +216,7 @@ fn write_rows(
         let (block, rest) = order.split_at_checked(full).unwrap_or((order, &[]));
         let mut columns = Columns::new();
         codec::encode(&rows.gather(block)?.column, &mut columns)?;
-        let bytes = columns.iter().map(|(_, bytes)| bytes.len()).sum();
+        let bytes = codec::bytes_when_read(&columns);
         memory::try_grow(blocks, 1, WHAT)?;
         let count = count(block.len())?;
         blocks.push(py.detach(|| files.append(0, encoder.encode(count, &columns)?, count))?);

@@ -9,7 +9,7 @@ use pyo3::types::PyList;
 use super::block_reader::BlockReader;
 use super::errors::of_iterator;
 use super::ffi;
-use super::handover::{Handed, next_columns};
+use super::handover::{Form, Handed, next_columns};
 use super::sort_keys::{KeyFunction, objects_of};
 use super::sort_run::{Ordering, Run, Sorted, Spilled};
 use super::sorted::{Merge, SortedIterator};
@@ -153,7 +153,7 @@ impl<'py> Sorter<'py> {
             let mut unseen = interval.records();
             while unseen > 0 {
                 let mut accepts = |keys: &_, values: &_| self.accepts(keys, values);
-                if let Some(columns) = next_columns(iterator, unseen, false, &mut accepts)? {
+                if let Some(columns) = next_columns(iterator, unseen, Form::Whole, &mut accepts)? {
                     unseen = unseen.saturating_sub(columns.0.len());
                     self.append(columns)?;
                 } else if let Some(value) = ffi::next(iterator)? {

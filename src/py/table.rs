@@ -7,7 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 
 use super::batch::Rest;
-use super::handover::Handed;
+use super::handover::{Form, Handed};
 use super::object_table::{ObjectTable, Progress, pair_of};
 use super::typed_table::{Merged, Outcome, TypedTable, as_pair};
 use super::{ffi, typed};
@@ -361,15 +361,15 @@ impl Table {
     }
 
     /// Up to `most` keys and combiners from a position on, and the position behind them; `None`
-    /// where they are not typed. With `in_pieces` a long list is several records.
+    /// where they are not typed.
     pub fn columns(
         &self,
         at: Position,
         most: usize,
-        in_pieces: bool,
+        form: Form,
     ) -> Result<Option<(Handed, Position)>> {
         match &self.typed {
-            Some(typed) => typed.columns(at, most, in_pieces),
+            Some(typed) => typed.columns(at, most, form),
             None => Ok(None),
         }
     }

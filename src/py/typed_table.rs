@@ -9,7 +9,7 @@ use super::batch::{Batch, Rest};
 use super::column_codec::ColumnEncoder;
 use super::external_list;
 use super::ffi;
-use super::handover::{Handed, next_columns};
+use super::handover::{Form, Handed, next_columns};
 use super::object_table::{ObjectTable, Progress, SLICE_ITEMS, key_hash, pair_of, unpack};
 use super::typed;
 use crate::aggregate::Records;
@@ -217,7 +217,7 @@ impl TypedTable {
     fn read_columns(&mut self, iterator: &Bound<'_, PyAny>, wanted: usize) -> Result<bool> {
         let (batch, aggregate) = (&mut self.batch, &mut self.aggregate);
         let known = &self.map.keys().0;
-        let found = next_columns(iterator, wanted, false, &mut |keys, values| {
+        let found = next_columns(iterator, wanted, Form::Whole, &mut |keys, values| {
             known.joined(keys).is_some() && aggregate.accepts(batch.records, values)
         })?;
         let Some((keys, values)) = found else {
@@ -500,19 +500,19 @@ impl TypedTable {
     }
 
     /// Up to `most` keys and combiners from a position on, and the position behind them; `None`
-    /// where a combiner is beyond any column. With `in_pieces` a long list is several records.
+    /// where a combiner is beyond any column.
     pub fn columns(
         &self,
         at: Position,
         most: usize,
-        in_pieces: bool,
+        form: Form,
     ) -> Result<Option<(Handed, Position)>> {
         let row = at.row;
         let end = row.saturating_add(most).min(self.rows());
         let mut rows = crate::memory::try_with_capacity(end.saturating_sub(row), WHAT)?;
         // Rows are numbered in 32 bits.
         rows.extend((row..end).filter_map(|row| u32::try_from(row).ok()));
-        let found = self.some(&rows, at.item, in_pieces)?;
+        let found = self.some(&rows, at.item, form)?;
         let Some((rows, combiners, item)) = found else {
             return Ok(None);
         };
@@ -527,14 +527,14 @@ impl TypedTable {
         &self,
         rows: &'a [u32],
         item: usize,
-        in_pieces: bool,
+        form: Form,
     ) -> Result<Option<(&'a [u32], TypedColumn, usize)>> {
         let items = |row: u32| self.aggregate.items(row as usize);
         let Some((&first, _)) = rows.split_first() else {
             return Ok(None);
         };
         let enough = self.cells_within(HANDED_BYTES);
-        if in_pieces
+        if form == Form::InPieces
             && items(first) > enough
             && let Some(piece) = self.aggregate.piece(first as usize, item, enough)?
         {
@@ -553,7 +553,10 @@ impl TypedTable {
         if rows.is_empty() {
             return Ok(None);
         }
-        let combiners = self.aggregate.gather(rows)?;
+        let combiners = match form {
+            Form::Lengths => self.aggregate.lengths(rows)?,
+            _ => self.aggregate.gather(rows)?,
+        };
         Ok(combiners.map(|combiners| (rows, combiners, 0)))
     }
 
@@ -689,7 +692,12 @@ impl TypedTable {
     /// the position behind; `None` where a combiner is beyond any column.
     pub fn columns_of(&self, rows: &[u32], at: Position) -> Result<Option<(Handed, Position)>> {
         let rows = rows.get(at.row..).unwrap_or_default();
-        let found = self.some(rows, at.item, self.joins())?;
+        let form = if self.joins() {
+            Form::InPieces
+        } else {
+            Form::Whole
+        };
+        let found = self.some(rows, at.item, form)?;
         let Some((rows, combiners, item)) = found else {
             return Ok(None);
         };

@@ -10,7 +10,7 @@ use pyo3::types::PyList;
 use super::counters::Counters;
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::handover::{Handed, next_columns};
+use super::handover::{Form, Handed, next_columns};
 use super::object_table::pair_of;
 use super::partitioner::Partitioner;
 use super::typed;
@@ -279,8 +279,8 @@ struct Serializer {
     dumps: Py<PyAny>,
     /// Pieces are blocks; else they are what `dumps` makes, and no record is in columns.
     makes_blocks: bool,
-    /// Combiners of equal keys are merged where they are sent to.
-    in_pieces: bool,
+    /// In which combiners are sent.
+    form: Form,
     tag: Option<Tag>,
 }
 
@@ -435,7 +435,7 @@ impl State {
         while self.count < self.full {
             let most = (self.full - self.count).min(self.unseen);
             let columns = if self.serializer.makes_blocks {
-                next_columns(&records, most, self.serializer.in_pieces, &mut |_, _| true)?
+                next_columns(&records, most, self.serializer.form, &mut |_, _| true)?
             } else {
                 None
             };
@@ -626,7 +626,11 @@ impl ShuffleWriter {
                 serializer: Serializer {
                     dumps,
                     makes_blocks,
-                    in_pieces,
+                    form: if in_pieces {
+                        Form::InPieces
+                    } else {
+                        Form::Whole
+                    },
                     tag: tag.map(Tag::of).transpose()?,
                 },
                 gathered: None,

@@ -30,7 +30,7 @@ use crate::memory::{self, as_u64};
 pub const PREFIX_LEN: usize = CHECKSUM_AT + 8;
 
 const MAGIC: [u8; 4] = *b"FSBK";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 /// All of the prefix but the checksum.
 const CHECKSUM_AT: usize = 18;
 /// Uncompressed bytes in a segment: small enough to stay in the cache and to be had at low memory.
@@ -46,10 +46,10 @@ pub enum ColumnKind {
     /// Serialized Python objects.
     #[wincode(tag = 0)]
     Object,
-    /// Integers of 64 bits, least byte first.
+    /// Integers of 64 bits, as [`ints`](crate::column::ints) writes them.
     #[wincode(tag = 1)]
     Int64,
-    /// Lists: their lengths, in 32 bits each, least byte first. The next column has their items.
+    /// Lists: their lengths, as integers are. The next column has their items.
     #[wincode(tag = 2)]
     List,
     /// Tuples of one length: that, in 32 bits. As many columns follow, one for each item.
@@ -58,7 +58,7 @@ pub enum ColumnKind {
     /// Floats of 64 bits, least byte first.
     #[wincode(tag = 4)]
     Float64,
-    /// Texts: how many, then their lengths, in 32 bits each; then their UTF-8.
+    /// Texts: how many, in 32 bits; then their lengths, as integers are; then their UTF-8.
     #[wincode(tag = 5)]
     Str,
     /// `None`: how many times, in 32 bits.
@@ -555,7 +555,7 @@ mod tests {
     #[test]
     fn the_format_is_what_the_table_says() {
         let bytes = encoded(7, &[b"abc"]);
-        assert_eq!(&bytes[..6], b"FSBK\x01\x00");
+        assert_eq!(&bytes[..6], b"FSBK\x02\x00");
         let header = [
             &7_u32.to_le_bytes()[..],
             &1_u64.to_le_bytes(), // columns
@@ -709,11 +709,11 @@ mod tests {
         let mut bytes = encoded(1, &[b"x"]);
         bytes[4] = 9;
         let error = decode(&bytes, &nowhere).unwrap_err().to_string();
-        assert!(error.contains("version is 9, known is 1"), "{error}");
+        assert!(error.contains("version is 9, known is 2"), "{error}");
         assert!(frame_len(&bytes).is_err());
         assert!(frame_len(b"FSBK").is_err());
         let endless = Prefix {
-            version: 1,
+            version: VERSION,
             header_len: 9,
             payload_len: u64::MAX,
             checksum: 0,

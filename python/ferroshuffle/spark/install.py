@@ -5,7 +5,7 @@ PySpark finds its shuffle classes as globals of a few of its modules. We put our
 and leave the modules themselves where they are: a module of ours under the name
 ``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there. The other
 things that we replace are ``RDD.partitionBy``, which all key-value operations shuffle with, the
-sorts, and the functions behind joins and ``cogroup``; and a few methods do what they did, and note
+sorts, ``mapValues``, and the functions behind joins and ``cogroup``; and a few methods do what they did, and note
 for `ferroshuffle.explain` what their result comes from.
 
 The functions that PySpark ships to its workers travel by value and our classes by reference, so a
@@ -26,6 +26,7 @@ from ferroshuffle.spark.joins import cogroup, join
 from ferroshuffle.spark.lineage import noting
 from ferroshuffle.spark.rdd import Shuffles, partition_by
 from ferroshuffle.spark.sorts import repartition_and_sort, sort_by_key
+from ferroshuffle.spark.values import map_values
 from ferroshuffle.spark.versions import warn_if_untried
 
 # Not the spill counters: PySpark's worker and users assign those where they are.
@@ -110,6 +111,8 @@ def _methods(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[type, str, Any,
     ):
         theirs = getattr(pyspark.RDD, name)
         yield pyspark.RDD, name, theirs, ours(theirs, shuffles)
+    theirs = pyspark.RDD.mapValues
+    yield pyspark.RDD, "mapValues", theirs, map_values(theirs)
     # What makes an RDD in the JVM, and so leaves `explain` nothing to follow.
     for owner, names in (
         (pyspark.RDD, ("union", "cartesian", "zip", "coalesce")),

@@ -13,8 +13,8 @@ use crate::memory::as_u64;
 /// What is asked for beside the columns: errors in words, and tables of lz4.
 const BESIDE: usize = 4 << 10;
 
-/// Times that each byte of columns is asked for at most: a length of four takes eight in memory.
-const TIMES: usize = 4;
+/// Times that each byte of columns is asked for at most: a length of one takes sixteen in memory.
+const TIMES: usize = 20;
 
 fn nowhere() -> String {
     "a test".to_owned()
