@@ -61,7 +61,7 @@ impl Look {
         }
         let system = self.system.as_mut()?;
         let pid = Pid::from_u32(std::process::id());
-        let kind = ProcessRefreshKind::nothing().with_memory();
+        let kind = ProcessRefreshKind::nothing().without_tasks().with_memory();
         system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), false, kind);
         self.resident = system.process(pid)?.memory();
         Some(self.resident)

@@ -65,6 +65,19 @@ impl Lists {
         start.copied().unwrap_or(0).min(end)..end
     }
 
+    /// Appends those rows of `from`. After an error no row was added.
+    fn append(&mut self, from: &Self, rows: Range<usize>) -> Result<()> {
+        let start = from.range(rows.start).start;
+        let ends = from.ends.get(rows).unwrap_or_default();
+        try_grow(&mut self.ends, ends.len(), WHAT)?;
+        let before = self.items.len();
+        let end = ends.last().copied().unwrap_or(start);
+        self.items.append(&from.items, start..end)?;
+        self.ends
+            .extend(ends.iter().map(|end| end - start + before));
+        Ok(())
+    }
+
     fn truncate(&mut self, rows: usize) {
         self.ends.truncate(rows);
         self.items.truncate(self.ends.last().copied().unwrap_or(0));
@@ -141,6 +154,18 @@ impl Texts {
     /// The texts that end in `bytes` at each of `ends`.
     pub fn of_parts(bytes: Vec<u8>, ends: Vec<usize>) -> Self {
         Self { bytes, ends }
+    }
+
+    /// Appends the texts in those rows of `from`, in the order of the rows.
+    fn gather(&mut self, from: &Self, rows: &[u32]) -> Result<()> {
+        let texts = || rows.iter().map(|&row| from.get(row as usize));
+        try_grow(&mut self.ends, rows.len(), WHAT)?;
+        try_grow(&mut self.bytes, texts().map(<[u8]>::len).sum(), WHAT)?;
+        for text in texts() {
+            self.bytes.extend_from_slice(text);
+            self.ends.push(self.bytes.len());
+        }
+        Ok(())
     }
 
     /// Appends those rows of `from`.
@@ -399,15 +424,7 @@ impl TypedColumn {
                 texts.push(from.get(row))?;
             }
             (Self::List(lists), Self::List(from)) | (Self::Set(lists), Self::Set(from)) => {
-                let rows = lists.ends.len();
-                try_grow(&mut lists.ends, 1, WHAT)?;
-                for item in from.range(row) {
-                    if let Err(error) = lists.items.push_from(&from.items, item) {
-                        lists.truncate(rows);
-                        return Err(error);
-                    }
-                }
-                lists.ends.push(lists.items.len());
+                lists.append(from, row..row + 1)?;
             }
             (Self::Tuple(fields), Self::Tuple(from)) => {
                 let rows = fields.first().map_or(0, Self::len);
@@ -466,6 +483,9 @@ impl TypedColumn {
             (Self::Bool(bools), Self::Bool(from)) => extend(bools, from, rows),
             (Self::Str(texts), Self::Str(from)) | (Self::Bytes(texts), Self::Bytes(from)) => {
                 texts.append(from, rows)
+            }
+            (Self::List(lists), Self::List(from)) | (Self::Set(lists), Self::Set(from)) => {
+                lists.append(from, rows)
             }
             (Self::Tuple(fields), Self::Tuple(from)) => fields
                 .iter_mut()
@@ -528,6 +548,9 @@ impl TypedColumn {
             }
             (Self::Float(to), Self::Float(from)) => {
                 to.extend(rows.iter().filter_map(|&row| from.get(row as usize)));
+            }
+            (Self::Str(to), Self::Str(from)) | (Self::Bytes(to), Self::Bytes(from)) => {
+                to.gather(from, rows)?;
             }
             (Self::Tuple(to), Self::Tuple(from)) => {
                 for (to, from) in to.iter_mut().zip(from) {

@@ -12,7 +12,7 @@ use crate::map::{KeyHash, Start};
 const BATCH_BYTES: usize = 256 << 10;
 
 /// Bytes of texts and lists that count for a record of their own.
-const RECORD_BYTES: usize = 64;
+pub const RECORD_BYTES: usize = 64;
 
 /// Most bytes of a column of a batch that are kept for the next.
 const MOST_KEPT: usize = 1 << 20;

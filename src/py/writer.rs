@@ -7,6 +7,7 @@ use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
 
+use super::batch::RECORD_BYTES;
 use super::counters::Counters;
 use super::ffi;
 use super::gil_cell::GilCell;
@@ -28,8 +29,9 @@ const FIRST_RECORDS: usize = 1024;
 /// Records to read until memory is looked at for the first time: they may be large.
 const FIRST_LOOK: usize = 8;
 
-/// Memory is looked at after so many records at the latest, as in PySpark: the next ones may be far
-/// larger than those that the size of a piece was learnt from.
+/// Memory is looked at after so many objects at the latest, as in PySpark: the next ones may be far
+/// larger than those that the size of a piece was learnt from. Of columns it is known how much they
+/// grow.
 const MOST_UNSEEN: usize = 1000;
 
 /// Serialized records of about this size go to Spark in one piece: enough for the serializer and
@@ -100,6 +102,8 @@ struct Columns {
     /// The partition of each row, as far as it was told.
     partitions: Vec<u32>,
     has_lists: bool,
+    /// There are texts or lists in the keys or values.
+    is_long: bool,
 }
 
 impl Columns {
@@ -119,6 +123,7 @@ impl Columns {
             room: 0,
             partitions: Vec::new(),
             has_lists: values.has_lists(),
+            is_long: keys.is_long() || values.is_long(),
         }
     }
 
@@ -171,6 +176,7 @@ impl Columns {
         self.keys.turn_into(keys)?;
         self.values.turn_into(values)?;
         self.has_lists = self.values.has_lists();
+        self.is_long = self.keys.is_long() || self.values.is_long();
         self.room = 0;
         Ok(())
     }
@@ -198,6 +204,16 @@ impl Columns {
     fn truncate(&mut self, rows: usize) {
         self.keys.truncate(rows);
         self.values.truncate(rows);
+    }
+
+    /// Bytes of texts and lists.
+    #[inline]
+    fn long_bytes(&self) -> usize {
+        if self.is_long {
+            self.keys.long_bytes() + self.values.long_bytes()
+        } else {
+            0
+        }
     }
 
     /// Looks up the partitions that were not told yet.
@@ -433,6 +449,7 @@ impl State {
         let counters = Arc::clone(&self.counters);
         let mut sampler = self.sampler;
         while self.count < self.full {
+            let long_bytes = self.long_bytes();
             let most = (self.full - self.count).min(self.unseen);
             let columns = if self.serializer.makes_blocks {
                 next_columns(&records, most, self.serializer.form, &mut |_, _| true)?
@@ -457,6 +474,9 @@ impl State {
             if self.is_heavy() {
                 break;
             }
+            // A long record counts for many.
+            let long_bytes = self.long_bytes().saturating_sub(long_bytes);
+            let read = read.saturating_add(long_bytes / RECORD_BYTES);
             self.unseen = self.unseen.saturating_sub(read);
             if self.unseen == 0 && self.is_memory_short() {
                 break;
@@ -537,6 +557,7 @@ impl State {
 
     /// What was gathered, as objects.
     fn objects(&mut self, py: Python<'_>) -> Result<&mut Buckets> {
+        self.unseen = self.unseen.min(MOST_UNSEEN);
         if let Some(Gathered::Columns(columns)) = &mut self.gathered {
             columns.partition_all(py, &self.partitioner)?;
         }
@@ -557,6 +578,15 @@ impl State {
         }
     }
 
+    /// Bytes of the texts and lists that were gathered in columns.
+    #[inline]
+    fn long_bytes(&self) -> usize {
+        match &self.gathered {
+            Some(Gathered::Columns(columns)) => columns.long_bytes(),
+            _ => 0,
+        }
+    }
+
     /// Whether lists and texts of many bytes were gathered, however few records.
     fn is_heavy(&self) -> bool {
         match &self.gathered {
@@ -572,7 +602,10 @@ impl State {
     fn is_memory_short(&mut self) -> bool {
         let resident = memory::resident_bytes();
         self.interval.checked(resident, &self.policy);
-        self.unseen = self.interval.records().min(MOST_UNSEEN);
+        self.unseen = match self.gathered {
+            Some(Gathered::Objects(_)) => self.interval.records().min(MOST_UNSEEN),
+            _ => self.interval.records(),
+        };
         // Nothing is spilled here, so there is no floor to what is worth it: as in PySpark, records
         // go as often as memory is found to be short.
         resident >= self.policy.limit_bytes()
