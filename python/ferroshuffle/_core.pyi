@@ -9,6 +9,7 @@ __all__ = [
     "CorruptBlockError",
     "Counters",
     "JoinedRecords",
+    "MappedValues",
     "Merger",
     "RangePartitioner",
     "RecordsIterator",

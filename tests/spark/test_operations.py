@@ -145,6 +145,45 @@ UNORDERED: dict[str, Callable[[SparkContext], Any]] = {
     "groupByKey, mixed keys": lambda sc: mixed(sc).groupByKey().mapValues(sorted).collect(),
     "groupByKey, len": lambda sc: numbers(sc).groupByKey().mapValues(len).collect(),
     "groupByKey, sum": lambda sc: numbers(sc).groupByKey().mapValues(sum).collect(),
+    "groupByKey, len of mixed": lambda sc: mixed(sc).groupByKey().mapValues(len).collect(),
+    "groupByKey, sets": lambda sc: mixed(sc).groupByKey().mapValues(set).collect(),
+    "groupByKey, a function of the program": lambda sc: (
+        numbers(sc).groupByKey().mapValues(lambda group: (len(group), min(group))).collect()
+    ),
+    "groupByKey, mapped twice": lambda sc: (
+        numbers(sc).groupByKey().mapValues(len).mapValues(str).reduceByKey(max).collect()
+    ),
+    "aggregateByKey into sets, len": lambda sc: (
+        numbers(sc)
+        .aggregateByKey(set(), lambda s, v: s.add(v % 10) or s, operator.or_)
+        .mapValues(len)
+        .collect()
+    ),
+    "lengths of lists, once more by key": lambda sc: (
+        numbers(sc)
+        .groupByKey()
+        .mapValues(len)
+        .map(lambda kv: (kv[1], kv[0]))
+        .groupByKey()
+        .mapValues(sorted)
+        .collect()
+    ),
+    "map, filter and flatMap around a shuffle": lambda sc: (
+        numbers(sc)
+        .filter(lambda kv: kv[1] % 3)
+        .flatMap(lambda kv: [kv, (kv[0] + 1, -kv[1])])
+        .flatMapValues(range)
+        .reduceByKey(operator.add)
+        .map(lambda kv: (kv[0] // 2, kv[1]))
+        .collect()
+    ),
+    "actions that call a function": lambda sc: [
+        numbers(sc).values().reduce(max),
+        numbers(sc).values().fold(0, operator.add),
+        numbers(sc).values().aggregate([], lambda c, v: c + [v][: 1 - v % 2], operator.add)[:9],
+        numbers(sc).keys().treeReduce(min),
+        numbers(sc).values().treeAggregate(0, operator.add, operator.add),
+    ],
     "groupByKey, collected": lambda sc: [
         (k, type(group).__name__, len(group), sorted(group))
         for k, group in numbers(sc).groupByKey().collect()

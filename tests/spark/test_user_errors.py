@@ -67,6 +67,17 @@ JOBS: dict[str, Callable[[SparkContext], Any]] = {
         pairs(sc).combineByKey(lambda v: v, max, stop).collect()
     ),
     "iterator": lambda sc: pairs(sc).map(fail).reduceByKey(max).collect(),
+    "mapValues": lambda sc: pairs(sc).groupByKey().mapValues(fail).collect(),
+    "mapValues of no pairs": lambda sc: sc.parallelize([1, 2], 1).mapValues(max).collect(),
+    "StopIteration in mapValues": lambda sc: pairs(sc).mapValues(stop).collect(),
+    "StopIteration in map": lambda sc: pairs(sc).map(stop).collect(),
+    "StopIteration in filter": lambda sc: pairs(sc).filter(stop).collect(),
+    "StopIteration in flatMap": lambda sc: pairs(sc).flatMap(stop).collect(),
+    "StopIteration in foreach": lambda sc: pairs(sc).foreach(stop),
+    "StopIteration in reduce": lambda sc: pairs(sc).reduce(stop),
+    "StopIteration in aggregate": lambda sc: pairs(sc).aggregate(0, stop, max),
+    "StopIteration in reduceByKeyLocally": lambda sc: pairs(sc).reduceByKeyLocally(stop),
+    "foreach": lambda sc: pairs(sc).foreach(fail),
     "keyfunc": lambda sc: pairs(sc).repartitionAndSortWithinPartitions(2, keyfunc=fail).collect(),
     "keys without an order": lambda sc: (
         sc.parallelize([(1, 1), ("a", 2)], 1).sortByKey(numPartitions=1).collect()

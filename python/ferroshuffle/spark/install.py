@@ -5,8 +5,9 @@ PySpark finds its shuffle classes as globals of a few of its modules. We put our
 and leave the modules themselves where they are: a module of ours under the name
 ``pyspark.shuffle`` would hide the spill counters that PySpark's worker reads there. The other
 things that we replace are ``RDD.partitionBy``, which all key-value operations shuffle with, the
-sorts, ``mapValues``, and the functions behind joins and ``cogroup``; and a few methods do what they did, and note
-for `ferroshuffle.explain` what their result comes from.
+sorts, ``mapValues``, the functions behind joins and ``cogroup``, and what the functions of ``map``
+and its like are called through; and a few methods do what they did, and note for
+`ferroshuffle.explain` what their result comes from.
 
 The functions that PySpark ships to its workers travel by value and our classes by reference, so a
 worker imports ferroshuffle by itself and nothing is patched there.
@@ -22,6 +23,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from ferroshuffle import __version__
+from ferroshuffle._core import StopIterationGuard
 from ferroshuffle.spark.joins import cogroup, join
 from ferroshuffle.spark.lineage import noting
 from ferroshuffle.spark.rdd import Shuffles, partition_by
@@ -102,8 +104,8 @@ def _joins(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[str, Any, Any]]:
     yield "python_cogroup", stock, cogroup(stock, shuffles)
 
 
-def _methods(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[type, str, Any, Any]]:
-    """Yield the methods that we replace: whose they are, their names, stock's and ours."""
+def _methods(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[Any, str, Any, Any]]:
+    """Yield what else we replace: whose it is, its name, stock's and ours."""
     for name, ours in (
         ("partitionBy", partition_by),
         ("sortByKey", sort_by_key),
@@ -113,6 +115,9 @@ def _methods(pyspark: Any, shuffles: Shuffles) -> Iterator[tuple[type, str, Any,
         yield pyspark.RDD, name, theirs, ours(theirs, shuffles)
     theirs = pyspark.RDD.mapValues
     yield pyspark.RDD, "mapValues", theirs, map_values(theirs)
+    # What the functions of `map`, `filter` and their like are called through, once a record.
+    module = sys.modules[pyspark.RDD.__module__]
+    yield module, "fail_on_stopiteration", module.fail_on_stopiteration, StopIterationGuard
     # What makes an RDD in the JVM, and so leaves `explain` nothing to follow.
     for owner, names in (
         (pyspark.RDD, ("union", "cartesian", "zip", "coalesce")),
