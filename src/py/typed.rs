@@ -543,14 +543,22 @@ fn no_row(row: usize) -> Error {
     Error::Usage(format!("row {row} of the table does not exist"))
 }
 
+/// So many items ahead, memory is asked for what is to be made an object.
+const AHEAD: usize = 16;
+
 /// A list of the items in those rows.
 pub fn list<'py>(
     py: Python<'py>,
     items: &TypedColumn,
-    rows: impl ExactSizeIterator<Item = usize>,
+    rows: impl ExactSizeIterator<Item = usize> + Clone,
 ) -> Result<Bound<'py, PyAny>> {
     let mut objects = crate::memory::try_with_capacity(rows.len(), "a list")?;
+    let mut ahead = rows.clone();
+    ahead.by_ref().take(AHEAD).for_each(|row| items.prefetch(row));
     for row in rows {
+        if let Some(row) = ahead.next() {
+            items.prefetch(row);
+        }
         objects.push(get(py, items, row)?);
     }
     Ok(ffi::new_list(py, objects)?.into_any())
@@ -593,6 +601,9 @@ fn shaped<'py>(
             match found {
                 Some(Cell::Of(column, 0)) => get(py, column, row),
                 Some(Cell::List(items, rows)) => {
+                    if let Ok(Some(Cell::List(_, next))) = aggregate.state(*state - 1, row + 1) {
+                        next.iter().take(AHEAD).for_each(|&row| items.prefetch(row as usize));
+                    }
                     list(py, items, rows.iter().map(|&row| row as usize))
                 }
                 Some(Cell::Set(items, rows)) => {
