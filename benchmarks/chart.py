@@ -1,4 +1,4 @@
-"""Draw the curve from its data, as SVG: `python benchmarks/chart.py [FOLDER]`.
+"""Draw curves from their data, as SVG: `python benchmarks/chart.py [FOLDER]`.
 
 Two panels, one a memory limit, with common axes, both logarithmic. There is no background, and all
 colours are of a middle lightness, so that white and dark pages both show it.
@@ -13,9 +13,6 @@ from math import log
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
-
-DATA = "curve.json"
-PICTURE = "curve.svg"
 
 PANEL_WIDTH, PANEL_HEIGHT = 280, 270
 LEFT, TOP, BETWEEN, RIGHT, BOTTOM = 48, 34, 136, 156, 56
@@ -114,7 +111,8 @@ def picture(curve: dict[str, Any]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}"'
         ' font-family="system-ui, sans-serif" font-size="13" stroke-linejoin="round">',
-        f"<title>reduceByKey of {curve['records']:,} records: seconds by number of keys</title>",
+        f"<title>{curve['operation']} of {curve['records']:,} records:"
+        " seconds by number of keys</title>",
     ]
     for index, limit in enumerate(dict.fromkeys(line["limit_mib"] for line in lines)):
         start = LEFT + index * (PANEL_WIDTH + BETWEEN)
@@ -124,11 +122,13 @@ def picture(curve: dict[str, Any]) -> str:
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def write(folder: Path) -> None:
-    """Draw the curve whose data are in a folder."""
-    curve = json.loads((folder / DATA).read_text(encoding="utf-8"))
-    (folder / PICTURE).write_text(picture(curve), encoding="utf-8")
+def write(file: Path) -> None:
+    """Draw the curve whose data are in a file, beside it."""
+    curve = json.loads(file.read_text(encoding="utf-8"))
+    file.with_suffix(".svg").write_text(picture(curve), encoding="utf-8")
 
 
 if __name__ == "__main__":
-    write(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results")
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "results"
+    for file in sorted(folder.glob("curve-*.json")):
+        write(file)

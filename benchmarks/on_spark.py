@@ -192,20 +192,26 @@ def average_by_key(run: Run, keys: int) -> Answer:
     return time_job(run, job)
 
 
-def group_by_key(run: Run, keys: int) -> Answer:
+def group_by_key(run: Run, keys: int | None) -> Answer:
     """`sc.range(n).map(lambda i: (i % keys, i)).groupByKey().mapValues(len)`.
 
-    The squared lengths are summed up in the workers.
+    Where all keys are distinct, `keys` is `n`. The squared lengths are summed up in the workers.
     """
+    return time_job(run, group_job(keys))
+
+
+def group_job(keys: int | None) -> Job:
+    """Return the job of `group_by_key`; `keys` is None where all are distinct."""
 
     def square_of_length(pair: tuple[int, int]) -> int:
         return pair[1] ** 2
 
     def job(context: SparkContext, records: int) -> Found:
-        pairs = context.range(records).map(lambda i: (i % keys, i))
+        modulus = keys or records
+        pairs = context.range(records).map(lambda i: (i % modulus, i))
         return consume(pairs.groupByKey().mapValues(len), square_of_length)
 
-    return time_job(run, job)
+    return job
 
 
 def sum_groups(run: Run, keys: int) -> Answer:
@@ -263,47 +269,47 @@ def join_many_with_few(run: Run, operation: str, keys: int) -> Answer:
     return time_job(run, job)
 
 
-def sort_by_key(run: Run, has_texts: bool = False) -> Answer:
+def sort_by_key(run: Run, keys: int | None = None, has_texts: bool = False) -> Answer:
     """`sortByKey()` of `sc.range(n)` mapped to pairs with keys in random order.
 
     Its sampling jobs are included; the values are summed up in the workers.
     """
-    return time_job(run, sort_job(has_texts))
+    return time_job(run, sort_job(keys, has_texts))
 
 
-def sort_job(has_texts: bool = False) -> Job:
-    """Return the job of `sort_by_key`."""
+def sort_job(keys: int | None = None, has_texts: bool = False) -> Job:
+    """Return the job of `sort_by_key`, with so many different keys; None is one a record."""
 
     def job(context: SparkContext, records: int) -> Found:
         pairs = context.range(records).map(lambda i: (i * MULTIPLIER % MODULUS, i))
         if has_texts:
             pairs = context.range(records).map(lambda i: (f"key-{i * MULTIPLIER % MODULUS}", i))
+        elif keys is not None:
+            pairs = context.range(records).map(lambda i: (i * MULTIPLIER % MODULUS % keys, i))
         return consume(pairs.sortByKey())
 
     return job
 
 
-def group_as_dataframe(run: Run, keys: int) -> Answer:
+def group_as_dataframe(run: Run, keys: int | None) -> Answer:
     """`groupByKey().mapValues(len)` against `groupBy("key").agg(collect_list("value"))` and `size`.
 
-    Otherwise as for the sums: both make their records inside the clock, and sum up the sizes.
+    Otherwise as for the sums: both make their records inside the clock, and sum up the squared
+    sizes.
     """
 
-    def grouped(context: SparkContext, records: int) -> Found:
-        pairs = context.range(records).map(lambda i: (i % keys, i))
-        return consume(pairs.groupByKey().mapValues(len))
-
     def as_dataframe(context: SparkContext, records: int) -> Found:
-        f, pairs = dataframe_of_pairs(context, records, keys)
+        f, pairs = dataframe_of_pairs(context, records, keys or records)
         groups = pairs.groupBy("key").agg(f.collect_list("value").alias("group"))
-        (row,) = groups.agg(f.sum(f.size("group"))).collect()
+        size = f.size("group").cast("long")
+        (row,) = groups.agg(f.sum(size * size)).collect()
         return row[0], 0
 
-    job = as_dataframe if run.side == "dataframe" else grouped
+    job = as_dataframe if run.side == "dataframe" else group_job(keys)
     return time_job(run, job, warm_up_records=run.records)
 
 
-def sort_as_dataframe(run: Run) -> Answer:
+def sort_as_dataframe(run: Run, keys: int | None = None) -> Answer:
     """`sortByKey()`, of which the values are summed up, against `orderBy` into a noop sink.
 
     Otherwise as for the sums.
@@ -311,12 +317,12 @@ def sort_as_dataframe(run: Run) -> Answer:
 
     def as_dataframe(context: SparkContext, records: int) -> Found:
         f, pairs = dataframe_of_pairs(context, records, records)
-        key = f.col("value") * MULTIPLIER % MODULUS
+        key = f.col("value") * MULTIPLIER % MODULUS % (keys or MODULUS)
         ordered = pairs.select(key.alias("key"), "value").orderBy("key")
         ordered.write.format("noop").mode("overwrite").save()
         return records * (records - 1) // 2, 0
 
-    job = as_dataframe if run.side == "dataframe" else sort_job()
+    job = as_dataframe if run.side == "dataframe" else sort_job(keys)
     return time_job(run, job, warm_up_records=run.records)
 
 

@@ -17,10 +17,10 @@ LIMIT = 128
 MANY_KEYS = 400_000
 FEW_KEYS = 1_000
 
-# The numbers of keys in the curve; None is as many as there are records.
+# The numbers of keys in the curves; None is as many as there are records.
 CURVE_KEYS = (1_000, 10_000, 100_000, 400_000, 1_000_000, None)
 
-# The lines of the curve, by side and limit. A DataFrame's memory is the JVM's: the limit, which is
+# The lines of a curve, by side and limit. A DataFrame's memory is the JVM's: the limit, which is
 # about Python workers, means nothing to it.
 CURVE_LINES = (
     ("stock", None),
@@ -318,22 +318,32 @@ def number_of_keys(keys: int | None) -> str:
     return "all keys distinct" if keys is None else f"{keys:,} keys"
 
 
-def curve_row(keys: int | None, side: str, limit: int | None) -> Workload:
-    """Return what a point of the curve of times against numbers of keys is measured by."""
-    name = f"curve-{keys or 'distinct'}-{side}" + ("-limit" if limit else "")
-    sum_up = on_spark.sum_as_dataframe if side == "dataframe" else on_spark.sum_by_key
-    work = f"sum by key, {number_of_keys(keys)}"
-    return Workload(name, work, None, partial(sum_up, keys=keys), limit)
+# The curves: what each is about, as an RDD does it and as a DataFrame does.
+CURVES: dict[str, tuple[str, Callable[..., Answer], Callable[..., Answer]]] = {
+    "sum": ("reduceByKey", on_spark.sum_by_key, on_spark.sum_as_dataframe),
+    "group": ("groupByKey", on_spark.group_by_key, on_spark.group_as_dataframe),
+    "sort": ("sortByKey", on_spark.sort_by_key, on_spark.sort_as_dataframe),
+}
+
+
+def curve_row(curve: str, keys: int | None, side: str, limit: int | None) -> Workload:
+    """Return what a point of a curve of times against numbers of keys is measured by."""
+    name = f"curve-{curve}-{keys or 'distinct'}-{side}" + ("-limit" if limit else "")
+    operation, on_rdd, on_dataframe = CURVES[curve]
+    function = partial(on_dataframe if side == "dataframe" else on_rdd, keys=keys)
+    return Workload(name, f"`{operation}`, {number_of_keys(keys)}", None, function, limit)
 
 
 WORKLOADS = (*in_process_rows(), *spark_rows())
 
-# Not in the table: the points of the curve.
-CURVE = tuple(curve_row(keys, *line) for keys in CURVE_KEYS for line in CURVE_LINES)
+# Not in the table: the points of the curves.
+POINTS = tuple(
+    curve_row(curve, keys, *line) for curve in CURVES for keys in CURVE_KEYS for line in CURVE_LINES
+)
 
 
 def select(part: str) -> list[Workload]:
     """Return the row of that name, or else the rows of the table whose name contains it."""
-    return [row for row in (*WORKLOADS, *CURVE) if row.name == part] or [
+    return [row for row in (*WORKLOADS, *POINTS) if row.name == part] or [
         row for row in WORKLOADS if part in row.name
     ]

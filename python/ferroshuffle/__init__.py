@@ -111,6 +111,7 @@ def explain(rdd: object) -> "Explanation":
         -----------  ----------  ------------------------------------  ---------
         reduceByKey  8           sum of value                          app.py:12
         groupByKey   8           list of value                         app.py:15
+        sortByKey    8           order of key                          app.py:17
         partitionBy  8           no: records are moved and not merged  app.py:19
     """
     from ferroshuffle.spark.explain import explain

@@ -114,6 +114,37 @@ def _part_of_key(lowering: _Lowering, part: Expression) -> tuple[str, Any]:
     return "computed", lowering.expression(part)
 
 
+def describe_key(
+    function: Callable[[Any], Any], is_sent: bool = False
+) -> tuple[str | None, str | None]:
+    """Return in words what a key function of a sort is recognised as, or else why it is called.
+
+    `is_sent` as for `plan`.
+
+    Examples
+    --------
+    >>> describe_key(lambda key: (key[1], -key[0]))
+    ('order of (key[1], (- key[0]))', None)
+    >>> describe_key(hash)
+    (None, '`key` calls `hash`, which is not recognised')
+    """
+    try:
+        part = _part_of_key(_Lowering(), recognize_key(function, VALUE, is_sent))
+    except NotRecognized as refused:
+        return None, str(refused)
+    except _NoNativeForm as refused:
+        return None, f"{refused}, which has no native form"
+    return f"order of {_key_in_words(part)}", None
+
+
+def _key_in_words(part: tuple[str, Any]) -> str:
+    kind, what = part
+    if kind == "tuple":
+        return f"({', '.join(map(_key_in_words, what))}{',' * (len(what) == 1)})"
+    words = _expression(what, "key") if kind == "computed" else _operand(("value", what), "key")
+    return f"{words}.lower()" if kind == "lower" else words
+
+
 def describe(aggregator: Any, is_sent: bool = False) -> tuple[str | None, str | None]:
     """Return in words what an `Aggregator` is recognised as, or else why its functions are called.
 
@@ -214,36 +245,38 @@ def _step(step: Any) -> str:
     return f"{words[kind]} {_operand(rest[0])}"
 
 
-def _operand(operand: tuple[str, Any]) -> str:
+def _operand(operand: tuple[str, Any], name: str = "value") -> str:
+    """Return an operand in words; what a function is called with has that name."""
     kind, what = operand
     if kind == "value":
-        return "value" + "".join(f"[{at}]" for at in what)
+        return name + "".join(f"[{at}]" for at in what)
     if kind in {"list", "set"}:
         items = ", ".join(map(_operand, what))
         return f"[{items}]" if kind == "list" else f"{{{items}}}" if what else "set()"
     if kind == "computed":
-        return _expression(what)
+        return _expression(what, name)
     return reprlib.repr(what)
 
 
-def _expression(whole: tuple[Any, ...]) -> str:
+def _expression(whole: tuple[Any, ...], name: str = "value") -> str:
     kind, *rest = whole
     if kind == "field":
         return "it" + "".join(f"[{at}]" for at in rest[0])
     if kind in {"value", "constant"}:
-        return _operand((kind, rest[0]))
+        return _operand((kind, rest[0]), name)
     if kind == "extreme":
         is_max, arguments = rest
-        return f"{'max' if is_max else 'min'}({', '.join(map(_expression, arguments))})"
+        words = ", ".join(_expression(each, name) for each in arguments)
+        return f"{'max' if is_max else 'min'}({words})"
     if kind == "apply":
-        function, argument = rest[0], _expression(rest[1])
+        function, argument = rest[0], _expression(rest[1], name)
         if function == "is None":
             return f"({argument} is None)"
         return f"({function} {argument})" if function in {"-", "not"} else f"{function}({argument})"
     if kind == "if":
-        test, then, other = map(_expression, rest)
+        test, then, other = (_expression(each, name) for each in rest)
         return f"({then} if {test} else {other})"
-    operator, left, right = rest[0], _expression(rest[1]), _expression(rest[2])
+    operator, left, right = rest[0], _expression(rest[1], name), _expression(rest[2], name)
     return f"({left} {operator} {right})"
 
 

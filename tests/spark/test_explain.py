@@ -70,7 +70,23 @@ OPERATIONS: dict[str, tuple[Callable[[Any], Any], list[tuple[str, str]]]] = {
         lambda rdd: rdd.reduceByKey(min).map(lambda kv: kv),
         [("reduceByKey", "min of value")],
     ),
-    "sortByKey": (lambda rdd: rdd.sortByKey(numPartitions=2), [("sortByKey", MOVED)]),
+    "sortByKey": (lambda rdd: rdd.sortByKey(numPartitions=2), [("sortByKey", "order of key")]),
+    "sortByKey, keyfunc": (
+        lambda rdd: rdd.map(lambda kv: (kv, 1)).sortByKey(True, 2, lambda k: (k[1], -k[0])),
+        [("sortByKey", "order of (key[1], (- key[0]))")],
+    ),
+    "sortByKey, a function that is called": (
+        lambda rdd: rdd.sortByKey(True, 2, lambda key: hash(key)),
+        [("sortByKey", "`key` calls `hash`, which is not recognised")],
+    ),
+    "repartitionAndSortWithinPartitions": (
+        lambda rdd: rdd.repartitionAndSortWithinPartitions(2, keyfunc=lambda key: key.lower()),
+        [("repartitionAndSortWithinPartitions", "order of key.lower()")],
+    ),
+    "sortBy": (
+        lambda rdd: rdd.sortBy(lambda pair: pair[1], numPartitions=2),
+        [("sortBy", "order of key")],
+    ),
     "partitioned after it was merged": (
         lambda rdd: rdd.reduceByKey(min).partitionBy(5),
         [("reduceByKey", "min of value"), ("partitionBy", MOVED)],

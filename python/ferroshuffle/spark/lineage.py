@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
 
-from ferroshuffle.native import describe
+from ferroshuffle.native import describe, describe_key
 from ferroshuffle.serializers import BlockSerializer
 from ferroshuffle.settings import is_enabled
 from ferroshuffle.shuffle import Aggregator
@@ -36,10 +36,11 @@ class ExplainedShuffle:
     call_site: str
     #: Number of partitions that it makes.
     partitions: int
-    #: What merging is recognised as, such as ``sum of value``, and so is computed over columns
-    #: where the types of the records allow it; None where `reason` says why not.
+    #: What merging is recognised as, such as ``sum of value``, or the key function of a sort, such
+    #: as ``order of key[1]``, and so is computed over columns where the types of the records allow
+    #: it; None where `reason` says why not.
     aggregate: str | None
-    #: Why the functions are called, or that there are none; None where neither is so.
+    #: Why functions are called, or that there are none; None where neither is so.
     reason: str | None
 
 
@@ -65,11 +66,24 @@ def shuffles_of(rdd: Any) -> tuple[Shuffle, ...]:
 
 
 def shuffle_of(
-    map_side: Any, aggregator: Aggregator[Any, Any] | None, call_site: str, partitions: int
+    map_side: Any,
+    aggregator: Aggregator[Any, Any] | None,
+    sort_key: Callable[[Any], Any] | None,
+    call_site: str,
+    partitions: int,
 ) -> Shuffle:
-    """Return the shuffle of `map_side`, for which PySpark has that call site."""
+    """Return the shuffle of `map_side`, for which PySpark has that call site.
+
+    Its records are merged by `aggregator`, or sorted by what `sort_key` makes of their keys, or
+    neither.
+    """
     operation, _, place = call_site.partition(" at ")
-    aggregate, reason = (None, _MOVED) if aggregator is None else describe(aggregator, is_sent=True)
+    if aggregator is not None:
+        aggregate, reason = describe(aggregator, is_sent=True)
+    elif sort_key is not None:
+        aggregate, reason = describe_key(sort_key, is_sent=True)
+    else:
+        aggregate, reason = None, _MOVED
     if aggregate is not None and not is_enabled():
         aggregate, reason = None, "spark.ferroshuffle.enabled is false"
     told = ExplainedShuffle(operation, place, partitions, aggregate, reason)

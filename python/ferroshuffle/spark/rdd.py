@@ -154,11 +154,12 @@ class Shuffles:
         aggregator: Any = None,
         tag: int | None = None,
         in_pieces: bool = False,
+        sort_key: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Return a shuffled RDD, with `tag` beside each value if there is one.
 
         `aggregator` is what its records are merged by, on either side, if they are; `in_pieces`
-        tells that they are on the other side.
+        tells that they are on the other side. `sort_key` makes what they are going to be sorted by.
         """
         from ferroshuffle.serializers import BlockSerializer
         from ferroshuffle.spark.lineage import note_shuffle, shuffle_of
@@ -168,7 +169,7 @@ class Shuffles:
         function = partitioner.partitionFunc
         serializer = context._unbatched_serializer
         makes_blocks = self.makes_blocks(context)
-        shuffle = shuffle_of(rdd, aggregator, site._call_site, partitions)
+        shuffle = shuffle_of(rdd, aggregator, sort_key, site._call_site, partitions)
         metrics = ShufflesOfContext.of(context).add(shuffle.told)
         if aggregator is not None:
             aggregator.metrics = metrics

@@ -138,7 +138,8 @@ def sort_by_key(stock: Callable[..., Any], shuffles: Shuffles) -> Callable[..., 
         function = _core.RangePartitioner(
             bounds, partitions, not ascending, keyfunc, plan_of(keyfunc)
         )
-        shuffled = shuffles.shuffled(self, shuffles.partitioner(partitions, function), site)
+        partitioner = shuffles.partitioner(partitions, function)
+        shuffled = shuffles.shuffled(self, partitioner, site, sort_key=keyfunc)
         return shuffled.mapPartitions(sorting, preservesPartitioning=True)
 
     return sortByKey
@@ -159,8 +160,9 @@ def repartition_and_sort(stock: Callable[..., Any], shuffles: Shuffles) -> Calla
         partitioner = shuffles.partitioner(partitions, partitionFunc)
         site = call_site_of_caller(self.ctx, "repartitionAndSortWithinPartitions")
         sorting = Sorting(keyfunc, ascending, self._memory_limit())
-        is_there = self.partitioner == partitioner
-        shuffled = self if is_there else shuffles.shuffled(self, partitioner, site)
+        shuffled = self
+        if self.partitioner != partitioner:
+            shuffled = shuffles.shuffled(self, partitioner, site, sort_key=keyfunc)
         return shuffled.mapPartitions(sorting, preservesPartitioning=True)
 
     return repartitionAndSortWithinPartitions
