@@ -554,7 +554,10 @@ pub fn list<'py>(
 ) -> Result<Bound<'py, PyAny>> {
     let mut objects = crate::memory::try_with_capacity(rows.len(), "a list")?;
     let mut ahead = rows.clone();
-    ahead.by_ref().take(AHEAD).for_each(|row| items.prefetch(row));
+    ahead
+        .by_ref()
+        .take(AHEAD)
+        .for_each(|row| items.prefetch(row));
     for row in rows {
         if let Some(row) = ahead.next() {
             items.prefetch(row);
@@ -602,7 +605,9 @@ fn shaped<'py>(
                 Some(Cell::Of(column, 0)) => get(py, column, row),
                 Some(Cell::List(items, rows)) => {
                     if let Ok(Some(Cell::List(_, next))) = aggregate.state(*state - 1, row + 1) {
-                        next.iter().take(AHEAD).for_each(|&row| items.prefetch(row as usize));
+                        next.iter()
+                            .take(AHEAD)
+                            .for_each(|&row| items.prefetch(row as usize));
                     }
                     list(py, items, rows.iter().map(|&row| row as usize))
                 }
