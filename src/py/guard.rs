@@ -138,7 +138,7 @@ impl Function {
 
 /// `error`, or what PySpark raises in place of a `StopIteration`.
 #[cold]
-fn guarded(py: Python<'_>, error: PyErr) -> PyErr {
+pub fn guarded(py: Python<'_>, error: PyErr) -> PyErr {
     if !error.is_instance_of::<PyStopIteration>(py) {
         return error;
     }
@@ -147,10 +147,11 @@ fn guarded(py: Python<'_>, error: PyErr) -> PyErr {
         .import("ferroshuffle.shuffle")
         .and_then(|module| module.getattr("_stop_iteration_error"))
         .and_then(|function| function.call1((error.value(py),)));
-    let raised = match replaced {
-        Ok(exception) => PyErr::from_value(exception),
-        Err(_) => PyRuntimeError::new_err("StopIteration was raised by a user function"),
-    };
+    // It has the error as its context, as in PySpark.
+    if let Ok(exception) = replaced {
+        return PyErr::from_value(exception);
+    }
+    let raised = PyRuntimeError::new_err("StopIteration was raised by a user function");
     raised.set_cause(py, Some(error));
     raised
 }

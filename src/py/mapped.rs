@@ -7,7 +7,7 @@ use pyo3::types::PyList;
 
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::guard::Function;
+use super::guard::{Function, guarded};
 use super::handover::{Form, next_columns};
 use super::typed;
 use crate::column::typed::{Lists, TypedColumn};
@@ -15,6 +15,44 @@ use crate::error::Result;
 
 /// Groups of which the lengths are taken at once.
 const CHUNK_GROUPS: usize = 512;
+
+/// Reads no more than the lengths of groups.
+#[derive(Default)]
+struct Lengths {
+    groups: Option<Groups>,
+    /// Records to leave before columns are asked for again, which were none of groups.
+    skipped: usize,
+}
+
+impl Lengths {
+    /// The next record, if it is of groups that come as columns.
+    fn next<'py>(&mut self, records: &Bound<'py, PyAny>) -> Result<Option<Bound<'py, PyAny>>> {
+        let py = records.py();
+        if let Some(groups) = &mut self.groups {
+            if let Some(record) = groups.next(py)? {
+                return Ok(Some(record));
+            }
+            self.groups = None;
+        }
+        if self.skipped > 0 {
+            self.skipped -= 1;
+            return Ok(None);
+        }
+        let are_groups = &mut |_: &TypedColumn, values: &TypedColumn| lists(values).is_some();
+        let handed = next_columns(records, CHUNK_GROUPS, Form::Lengths, are_groups)?;
+        let Some((keys, values)) = handed else {
+            // They were made in vain.
+            self.skipped = CHUNK_GROUPS;
+            return Ok(None);
+        };
+        let groups = Groups {
+            keys,
+            values,
+            row: 0,
+        };
+        self.groups.insert(groups).next(py)
+    }
+}
 
 /// Groups that came as columns, of which only the lengths are asked.
 struct Groups {
@@ -59,8 +97,7 @@ pub struct MappedValues {
     wrap: Option<Py<PyAny>>,
     /// The function is `len`, which needs no list.
     is_len: bool,
-    /// `None` where another step is reading them.
-    groups: GilCell<Option<Groups>>,
+    lengths: GilCell<Lengths>,
 }
 
 #[pymethods]
@@ -80,7 +117,7 @@ impl MappedValues {
             is_len: function.is(&len),
             function,
             wrap,
-            groups: GilCell::new(None),
+            lengths: GilCell::new(Lengths::default()),
         })
     }
 
@@ -100,17 +137,14 @@ impl MappedValues {
         {
             return Ok(Some(record));
         }
-        let Some(record) = ffi::next(self.records.bind(py))? else {
-            return Ok(None);
-        };
-        if let Some(pair) = ffi::pair(&record) {
-            let value = self.mapped(pair.value)?;
-            let key = pair.key.to_owned();
-            return Ok(Some(ffi::new_pair(py, key.unbind(), value.unbind())?));
+        match ffi::next(self.records.bind(py))? {
+            Some(record) => {
+                // PySpark guards what takes the record apart as well.
+                let record = self.mapped(&record).map_err(|error| guarded(py, error))?;
+                Ok(Some(record))
+            }
+            None => Ok(None),
         }
-        let key = record.get_item(0)?;
-        let value = self.mapped(record.get_item(1)?.as_borrowed())?;
-        Ok(Some(ffi::new_pair(py, key.unbind(), value.unbind())?))
     }
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
@@ -123,46 +157,34 @@ impl MappedValues {
 impl MappedValues {
     /// The next record, if it is of groups that come as columns.
     fn next_length<'py>(&self, py: Python<'py>) -> PyResult<Option<Bound<'py, PyAny>>> {
-        let mut groups = self.groups.take(py).ok_or_else(busy)?;
-        let record = next_length(self.records.bind(py), &mut groups);
-        self.groups.put(py, groups);
+        let mut lengths = self.lengths.take(py).ok_or_else(busy)?;
+        let record = lengths.next(self.records.bind(py));
+        self.lengths.put(py, lengths);
         Ok(record?)
     }
 
     #[inline]
-    fn mapped<'py>(&self, value: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+    fn mapped<'py>(&self, record: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let py = record.py();
+        if let Some(pair) = ffi::pair(record) {
+            let value = self.value(pair.value.as_any())?;
+            return ffi::new_pair(py, pair.key.to_owned().unbind(), value.unbind());
+        }
+        let key = record.get_item(0)?;
+        let value = self.value(&record.get_item(1)?)?;
+        ffi::new_pair(py, key.unbind(), value.unbind())
+    }
+
+    #[inline]
+    fn value<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
         match &self.wrap {
             Some(wrap) if !value.is_exact_instance_of::<PyList>() => {
                 let value = wrap.bind(value.py()).call1((value,))?;
                 self.function.call1(value.as_borrowed())
             }
-            _ => self.function.call1(value),
+            _ => self.function.call1(value.as_borrowed()),
         }
     }
-}
-
-fn next_length<'py>(
-    records: &Bound<'py, PyAny>,
-    groups: &mut Option<Groups>,
-) -> Result<Option<Bound<'py, PyAny>>> {
-    let py = records.py();
-    if let Some(read) = groups {
-        if let Some(record) = read.next(py)? {
-            return Ok(Some(record));
-        }
-        *groups = None;
-    }
-    let are_groups = &mut |_: &TypedColumn, values: &TypedColumn| lists(values).is_some();
-    let Some((keys, values)) = next_columns(records, CHUNK_GROUPS, Form::Lengths, are_groups)?
-    else {
-        return Ok(None);
-    };
-    let read = groups.insert(Groups {
-        keys,
-        values,
-        row: 0,
-    });
-    read.next(py)
 }
 
 #[cold]

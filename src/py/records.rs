@@ -202,6 +202,11 @@ impl Source {
                 }
                 let (table, row) = merge.current();
                 let mut at = Position::of_row(*row);
+                // These are merged: each is told of by its row alone.
+                let form = match form {
+                    Form::InPieces => Form::Whole,
+                    form => form,
+                };
                 let columns = table.columns(at, most, form)?;
                 let columns = accepted(columns, &mut at, accepts);
                 *row = at.row;

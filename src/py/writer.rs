@@ -34,6 +34,10 @@ const FIRST_LOOK: usize = 8;
 /// grow.
 const MOST_UNSEEN: usize = 1000;
 
+/// Objects to read until memory is looked at for the first time, where records were columns before:
+/// what does not fit there may be far larger.
+const FIRST_OBJECTS: usize = 64;
+
 /// Serialized records of about this size go to Spark in one piece: enough for the serializer and
 /// Spark to work on, little enough to stay in the cache between here and there.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -361,6 +365,8 @@ struct State {
     interval: CheckInterval,
     /// Records to read until memory is looked at.
     unseen: usize,
+    /// How fast memory grows was learnt from columns.
+    are_columns: bool,
     counters: Arc<metrics::Counters>,
     sampler: Sampler,
 }
@@ -557,7 +563,11 @@ impl State {
 
     /// What was gathered, as objects.
     fn objects(&mut self, py: Python<'_>) -> Result<&mut Buckets> {
-        self.unseen = self.unseen.min(MOST_UNSEEN);
+        if std::mem::take(&mut self.are_columns) {
+            self.interval = CheckInterval::new(FIRST_OBJECTS);
+            self.interval.starts_at(memory::resident_bytes());
+            self.unseen = self.unseen.min(FIRST_OBJECTS);
+        }
         if let Some(Gathered::Columns(columns)) = &mut self.gathered {
             columns.partition_all(py, &self.partitioner)?;
         }
@@ -602,9 +612,11 @@ impl State {
     fn is_memory_short(&mut self) -> bool {
         let resident = memory::resident_bytes();
         self.interval.checked(resident, &self.policy);
-        self.unseen = match self.gathered {
-            Some(Gathered::Objects(_)) => self.interval.records().min(MOST_UNSEEN),
-            _ => self.interval.records(),
+        self.are_columns = matches!(self.gathered, Some(Gathered::Columns(_)));
+        self.unseen = if self.are_columns {
+            self.interval.records()
+        } else {
+            self.interval.records().min(MOST_UNSEEN)
         };
         // Nothing is spilled here, so there is no floor to what is worth it: as in PySpark, records
         // go as often as memory is found to be short.
@@ -676,6 +688,7 @@ impl ShuffleWriter {
                 full: FIRST_RECORDS,
                 policy: SpillPolicy::new(limit_mib),
                 unseen: interval.records(),
+                are_columns: false,
                 interval,
                 counters: Counters::of(counters),
                 sampler: Sampler::default(),

@@ -62,6 +62,42 @@ def test_records_are_mapped_as_in_stock(name, function):
     assert outcomes(ValueMap(function)(RECORDS[name]())) == expected
 
 
+class Stops:
+    """A record of which one part cannot be had."""
+
+    def __init__(self, part: int) -> None:
+        self.part = part
+
+    def __getitem__(self, part: int) -> int:
+        if part == self.part:
+            raise StopIteration("no such part")
+        return part
+
+    def __len__(self) -> int:
+        raise StopIteration("no length")
+
+    def __repr__(self) -> str:
+        return f"Stops({self.part})"
+
+    def __iter__(self) -> Iterator[int]:
+        return iter([self.part])
+
+
+@pytest.mark.parametrize("function", [set, len, list])
+def test_a_stop_iteration_is_never_the_end(function):
+    def records() -> list[Any]:
+        return [(1, [1]), Stops(0), Stops(1), (2, Stops(0)), (3, [3])]
+
+    expected = outcomes(on_stock(records(), function), 6)
+    assert outcomes(ValueMap(function)(records()), 6) == expected
+    expected = outcomes(on_stock(on_stock(records(), ResultIterable), function), 6)
+    assert outcomes(ValueMap(function)(ValueMap(ResultIterable)(records())), 6) == expected
+    with pytest.raises(RuntimeError, match="StopIteration") as caught:
+        list(ValueMap(function)([Stops(1)]))
+    assert isinstance(caught.value.__context__, StopIteration)
+    assert caught.value.__cause__ is None
+
+
 def test_what_is_no_iterable_or_function_raises_what_it_does_in_stock():
     with pytest.raises(TypeError, match="not iterable"):
         ValueMap(str)(5)
@@ -164,6 +200,14 @@ def test_what_cannot_be_wrapped_still_raises():
     records = [(0, [1]), (1, iter([1])), (2, 7), (3, {1: 2}), (4, "ab")]
     expected = outcomes(on_stock(on_stock(records, ResultIterable), list), 8)
     assert outcomes(ValueMap(list)(ValueMap(ResultIterable)(records)), 8) == expected
+
+
+@pytest.mark.usefixtures("read_at_once")
+def test_lengths_of_columns_of_anything_else():
+    merger = shuffle.ExternalMerger(shuffle.SimpleAggregator(lambda a, b: a + b), NO_LIMIT_MIB)
+    merger.mergeValues((n % 3_000, "x" * (n % 900)) for n in range(9_000))
+    expected = [(key, len(text)) for key, text in merger.items()]
+    assert list(ValueMap(len)(merger.items())) == expected
 
 
 @pytest.mark.usefixtures("read_at_once")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import pickle
 import struct
 import weakref
@@ -17,7 +18,7 @@ from pyspark import cloudpickle
 from pyspark.rdd import portable_hash
 from pyspark.serializers import CPickleSerializer
 
-from ferroshuffle import _core
+from ferroshuffle import _core, shuffle
 from ferroshuffle.spark.rdd import MapOutput
 from tests.compat import values
 from tests.compat.exact import exact
@@ -219,7 +220,7 @@ def test_short_memory_lets_records_go_early() -> None:
     # In a process of its own: memory that another test has freed would be used first.
     run(
         """
-        from ferroshuffle import _core
+        from ferroshuffle import _core, shuffle
 
         def most(limit):
             counts = []
@@ -235,6 +236,55 @@ def test_short_memory_lets_records_go_early() -> None:
         assert most(1 << 30) > 30_000
         """
     )
+
+
+@pytest.mark.parametrize("short", [0, 3_000, 50_000])
+def test_memory_is_looked_at_soon_where_records_do_not_fit_in_columns(short: int) -> None:
+    """What follows on numbers, which say little of how much memory is going to be needed."""
+    read = 0
+
+    def records() -> Iterator[Any]:
+        nonlocal read
+        yield from ((n, n) for n in range(short))
+        for n in range(900):
+            read += 1
+            yield n, f"{n:2000}"  # longer than any text in a column
+
+    pieces = writer(records(), limit=1)
+    while not read:
+        next(pieces)
+    assert read < 200
+
+
+def test_lists_of_an_iterator_that_was_started_are_written_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """After a first record they are merged, and longer than what is a piece otherwise."""
+    monkeypatch.setattr(shuffle, "_records_before_typed", 1)
+
+    def append(values: list[int], value: int) -> list[int]:
+        values.append(value)
+        return values
+
+    def extend(values: list[int], others: list[int]) -> list[int]:
+        values.extend(others)
+        return values
+
+    merger = shuffle.ExternalMerger(
+        shuffle.Aggregator(lambda v: [v], append, extend), NO_LIMIT_MIB, partitions=1
+    )
+    merger.mergeValues((n % 3, n) for n in range(900_000))
+    merger._spill()
+    items = merger.items()
+    first, _ = next(items)
+    dumps = cloudpickle.dumps
+    output = _core.ShuffleWriter(
+        items, portable_hash, True, 2, dumps, makes_blocks, NO_LIMIT_MIB, in_pieces=True
+    )
+    pieces = list(itertools.islice(output, 100))
+    lists = [record for piece in pieces[1::2] for record in pickle.loads(piece)]
+    assert sorted(key for key, _ in lists) == sorted({0, 1, 2} - {first})
+    assert sum(len(values) for _, values in lists) == 600_000
 
 
 @pytest.mark.parametrize("at", [0, 1, 1_500])

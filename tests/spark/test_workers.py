@@ -87,5 +87,19 @@ def test_a_worker_without_ferroshuffle_names_it_and_the_remedy(
     assert "PYSPARK_PYTHON" in message
 
 
+def test_a_worker_without_ferroshuffle_runs_jobs_without_a_shuffle(sc, python_without_ferroshuffle):
+    def stop(_: Any) -> Any:
+        raise StopIteration
+
+    ferroshuffle.install()
+    rdd = pairs(sc).filter(lambda kv: kv[1] % 2).mapValues(lambda v: v + 1)
+    rdd.foreach(lambda kv: None)
+    assert rdd.map(lambda kv: kv[1]).flatMap(lambda v: [v, 1]).sum() == 6_252_500 + 2_500
+    assert rdd.values().reduce(max) == 5_000
+    for failing in (rdd.map(stop), rdd.mapValues(stop)):
+        with pytest.raises(Py4JJavaError, match="Caught StopIteration thrown from user's code"):
+            failing.collect()
+
+
 def test_a_worker_without_ferroshuffle_runs_jobs_of_stock(sc, python_without_ferroshuffle):
     assert pairs(sc).reduceByKey(max).count() == 100

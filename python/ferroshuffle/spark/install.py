@@ -196,7 +196,17 @@ def _is_ours(obj: type | FunctionType | BuiltinFunctionType) -> bool:
 def _remedy_function() -> Callable[[str, str], Any]:
     version = __version__
 
-    # A nested function, since cloudpickle sends those by value.
+    # Nested functions, since cloudpickle sends those by value.
+    def of_pyspark(name: str) -> Any:
+        """Return what does the same, of what jobs without a shuffle hold."""
+        from pyspark.util import fail_on_stopiteration
+
+        def value_map(function: Callable[[Any], Any]) -> Callable[[Any], Iterator[Any]]:
+            mapped = fail_on_stopiteration(lambda record: (record[0], function(record[1])))
+            return lambda records: map(mapped, records)
+
+        return {"StopIterationGuard": fail_on_stopiteration, "value_map": value_map}.get(name)
+
     def look_up(module_name: str, name: str) -> Any:
         import importlib
         import socket
@@ -205,6 +215,8 @@ def _remedy_function() -> Callable[[str, str], Any]:
         try:
             module = importlib.import_module(module_name)
         except ImportError as error:
+            if theirs := of_pyspark(name):
+                return theirs
             raise ImportError(
                 f"this Spark worker ({sys.executable} on {socket.gethostname()}) cannot import "
                 f"ferroshuffle, which the driver has switched on with ferroshuffle.install(): "

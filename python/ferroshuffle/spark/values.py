@@ -32,6 +32,10 @@ class ValueMap:
     def __init__(self, function: Callable[[Any], Any]):
         self.function = function
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # By a function's name, in the place of which a worker without ferroshuffle has its own.
+        return value_map, (self.function,)
+
     def __call__(self, records: Iterable[Any]) -> _core.MappedValues:
         """Return (key, new value) of the records."""
         wrap: Any = None
@@ -40,6 +44,11 @@ class ValueMap:
             if records.function is iterable:
                 records, wrap = records.records, iterable
         return _core.MappedValues(records, _core.StopIterationGuard(self.function), wrap)
+
+
+def value_map(function: Callable[[Any], Any]) -> ValueMap:
+    """Return the `ValueMap` of a function."""
+    return ValueMap(function)
 
 
 def map_values(stock: Callable[..., Any]) -> Callable[..., Any]:
