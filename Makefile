@@ -94,7 +94,7 @@ test-pythons: ## what depends on CPython (reading bytecode, columns) with each o
 
 test-python-%: .venvs/python-%/.installed
 	.venvs/python-$*/bin/pytest tests/core/test_bytecode.py tests/core/test_recognize.py \
-	  tests/core/test_native.py tests/core/test_wire.py tests/compat
+	  tests/core/test_native.py tests/core/test_wire.py tests/core/test_mapped.py tests/compat
 
 test-install: .venv/.installed needs-rust ## pip installs the sdist into an environment of its own
 	rm -rf target/sdist
