@@ -180,9 +180,8 @@ impl<'a, 'b, I: Iterator<Item = (ColumnKind, &'b [u8])>> Decoder<'a, I> {
         let Some(items) = self.column(depth - 1)? else {
             return Ok(None);
         };
-        let ends = ints::decode_ends(lengths)?;
-        let is_end = |ends: &Vec<usize>| has_rows(&items, ends.last().copied().unwrap_or(0));
-        let Some(ends) = ends.filter(is_end) else {
+        let ends = ints::decode_ends(lengths, items.len())?;
+        let Some(ends) = ends.filter(|_| has_rows(&items, items.len())) else {
             return Err(self.corrupt("the lengths of lists do not sum up to their items"));
         };
         let items = Box::new(items);
@@ -290,10 +289,7 @@ fn texts(bytes: &[u8], place: &dyn Fn() -> String) -> Result<Texts> {
     let (rows, bytes) = bytes.split_first_chunk::<4>().ok_or_else(cut)?;
     let rows = u32::from_le_bytes(*rows) as usize;
     let (lengths, bytes) = ints::split(bytes, rows).ok_or_else(cut)?;
-    let ends = ints::decode_ends(lengths)?.ok_or_else(cut)?;
-    if ends.last().copied().unwrap_or(0) != bytes.len() {
-        return Err(cut());
-    }
+    let ends = ints::decode_ends(lengths, bytes.len())?.ok_or_else(cut)?;
     let mut all = Vec::new();
     try_grow(&mut all, bytes.len(), WHAT)?;
     all.extend_from_slice(bytes);

@@ -101,8 +101,9 @@ fn read(bytes: &[u8]) -> Option<(i64, usize, &[u8])> {
     Some((i64::from_le_bytes(*least), usize::from(*width), bytes))
 }
 
-/// Where rows of the lengths in `bytes` end, one after the other; `None` where these are damaged.
-pub fn decode_ends(bytes: &[u8]) -> Result<Option<Vec<usize>>> {
+/// Where rows of the lengths in `bytes` end, one after the other, the last at `total`; `None` where
+/// these are damaged.
+pub fn decode_ends(bytes: &[u8], total: usize) -> Result<Option<Vec<usize>>> {
     let Some(lengths) = decode(bytes)? else {
         return Ok(None);
     };
@@ -117,7 +118,7 @@ pub fn decode_ends(bytes: &[u8]) -> Result<Option<Vec<usize>>> {
         end = next;
         ends.push(end);
     }
-    Ok(Some(ends))
+    Ok((end == total).then_some(ends))
 }
 
 /// The bytes of so many integers, and what is behind them; `None` where there are not as many.
@@ -173,7 +174,9 @@ mod tests {
         #[test]
         fn any_bytes_are_integers_or_damaged(bytes: Vec<u8>) {
             let ints = decode(&bytes).unwrap();
-            let ends = decode_ends(&bytes).unwrap();
+            let total = ints.iter().flatten().fold(0_i64, |sum, int| sum.wrapping_add(*int));
+            let total = usize::try_from(total).unwrap_or(0);
+            let ends = decode_ends(&bytes, total).unwrap();
             prop_assert!(ends.is_none_or(|ends| ends.is_sorted() && ints.is_some()));
         }
     }
@@ -181,10 +184,16 @@ mod tests {
     #[test]
     fn lengths_are_told_by_their_ends() {
         let bytes = encode_lengths([3, 0, 70_000].into_iter()).unwrap();
-        assert_eq!(decode_ends(&bytes).unwrap().unwrap(), [3, 3, 70_003]);
+        let ends = decode_ends(&bytes, 70_003).unwrap();
+        assert_eq!(ends.unwrap(), [3, 3, 70_003]);
+        assert!(decode_ends(&bytes, 70_002).unwrap().is_none());
         let cut = bytes.get(..10).unwrap();
-        for damaged in [&encoded(&[-1]), &encoded(&[i64::MAX; 3]), cut] {
-            assert!(decode_ends(damaged).unwrap().is_none());
+        for (damaged, total) in [
+            (encoded(&[-1]), usize::MAX),
+            (encoded(&[i64::MAX; 3]), (usize::MAX >> 1) - 2),
+            (cut.to_vec(), 3),
+        ] {
+            assert!(decode_ends(&damaged, total).unwrap().is_none());
         }
         assert!(split(&bytes, 4).is_none() && split(&bytes, usize::MAX).is_none());
     }

@@ -291,9 +291,7 @@ impl<'a, 'py> ColumnDecoder<'a, 'py> {
         items: &[Bound<'py, PyAny>],
         new: impl Fn(&[Bound<'py, PyAny>]) -> PyResult<Bound<'py, PyAny>>,
     ) -> Result<Vec<Bound<'py, PyAny>>> {
-        let ends = ints::decode_ends(lengths)?;
-        let is_end = |ends: &Vec<usize>| ends.last().copied().unwrap_or(0) == items.len();
-        let Some(ends) = ends.filter(is_end) else {
+        let Some(ends) = ints::decode_ends(lengths, items.len())? else {
             return Err(self.corrupt("the lengths of lists do not sum up to their items"));
         };
         let mut lists = Vec::new();

@@ -90,16 +90,6 @@ impl Function {
         }
     }
 
-    /// Whether it calls that object.
-    pub fn is(&self, other: &Bound<'_, PyAny>) -> bool {
-        self.callable.is(other)
-    }
-
-    /// What is called.
-    pub fn callable(&self, py: Python<'_>) -> Py<PyAny> {
-        self.callable.clone_ref(py)
-    }
-
     /// Calls the function with one argument.
     #[inline]
     pub fn call1<'py>(&self, a: Borrowed<'_, 'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {

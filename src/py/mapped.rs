@@ -7,7 +7,7 @@ use pyo3::types::PyList;
 
 use super::ffi;
 use super::gil_cell::GilCell;
-use super::guard::{Function, guarded};
+use super::guard::guarded;
 use super::handover::{Form, next_columns};
 use super::typed;
 use crate::column::typed::{Lists, TypedColumn};
@@ -92,7 +92,9 @@ pub struct MappedValues {
     /// Iterator over what is mapped.
     #[pyo3(get)]
     records: Py<PyAny>,
-    function: Function,
+    /// What is called with each value; here a `StopIteration` of it is guarded.
+    #[pyo3(get)]
+    function: Py<PyAny>,
     /// What a value goes through before, unless it is a list: then `function` gives the same without.
     wrap: Option<Py<PyAny>>,
     /// The function is `len`, which needs no list.
@@ -107,11 +109,10 @@ impl MappedValues {
     #[pyo3(signature = (records, function, wrap=None))]
     fn new(
         records: &Bound<'_, PyAny>,
-        function: &Bound<'_, PyAny>,
+        function: Py<PyAny>,
         wrap: Option<Py<PyAny>>,
     ) -> PyResult<Self> {
         let len = records.py().import("builtins")?.getattr("len")?;
-        let function = Function::new(function)?;
         Ok(Self {
             records: records.try_iter()?.into_any().unbind(),
             is_len: function.is(&len),
@@ -119,12 +120,6 @@ impl MappedValues {
             wrap,
             lengths: GilCell::new(Lengths::default()),
         })
-    }
-
-    /// What is called with each value.
-    #[getter]
-    fn function(&self, py: Python<'_>) -> Py<PyAny> {
-        self.function.callable(py)
     }
 
     fn __iter__(slf: Py<Self>) -> Py<Self> {
@@ -149,8 +144,8 @@ impl MappedValues {
 
     fn __traverse__(&self, visit: PyVisit<'_>) -> std::result::Result<(), PyTraverseError> {
         visit.call(&self.records)?;
-        visit.call(&self.wrap)?;
-        self.function.traverse(&visit)
+        visit.call(&self.function)?;
+        visit.call(&self.wrap)
     }
 }
 
@@ -177,12 +172,13 @@ impl MappedValues {
 
     #[inline]
     fn value<'py>(&self, value: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyAny>> {
+        let function = self.function.bind_borrowed(value.py());
         match &self.wrap {
             Some(wrap) if !value.is_exact_instance_of::<PyList>() => {
                 let value = wrap.bind(value.py()).call1((value,))?;
-                self.function.call1(value.as_borrowed())
+                ffi::call1(function, value.as_borrowed())
             }
-            _ => self.function.call1(value.as_borrowed()),
+            _ => ffi::call1(function, value.as_borrowed()),
         }
     }
 }

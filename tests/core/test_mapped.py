@@ -13,6 +13,7 @@ from pyspark.util import fail_on_stopiteration
 
 from ferroshuffle import shuffle
 from ferroshuffle.spark.values import _READERS, ValueMap
+from tests.compat.aggregators import COLLECT
 from tests.conftest import NO_LIMIT_MIB
 
 
@@ -135,19 +136,7 @@ def test_it_does_not_keep_what_it_has_given_away():
 
 def grouped(records: Iterable[Any], limit: float = NO_LIMIT_MIB) -> Any:
     """Return a merger of lists, which makes columns of what is typed from the first record on."""
-
-    def list_of(value: Any) -> list[Any]:
-        return [value]
-
-    def append(values: list[Any], value: Any) -> list[Any]:
-        values.append(value)
-        return values
-
-    def extend(values: list[Any], others: list[Any]) -> list[Any]:
-        values.extend(others)
-        return values
-
-    merger = shuffle.ExternalGroupBy(shuffle.Aggregator(list_of, append, extend), limit)
+    merger = shuffle.ExternalGroupBy(shuffle.Aggregator(*COLLECT), limit)
     merger.mergeValues(records)
     return merger
 

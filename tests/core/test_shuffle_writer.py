@@ -21,6 +21,7 @@ from pyspark.serializers import CPickleSerializer
 from ferroshuffle import _core, shuffle
 from ferroshuffle.spark.rdd import MapOutput
 from tests.compat import values
+from tests.compat.aggregators import COLLECT
 from tests.compat.exact import exact
 from tests.conftest import NO_LIMIT_MIB
 from tests.faults.children import run
@@ -261,18 +262,7 @@ def test_lists_of_an_iterator_that_was_started_are_written_once(
 ) -> None:
     """After a first record they are merged, and longer than what is a piece otherwise."""
     monkeypatch.setattr(shuffle, "_records_before_typed", 1)
-
-    def append(values: list[int], value: int) -> list[int]:
-        values.append(value)
-        return values
-
-    def extend(values: list[int], others: list[int]) -> list[int]:
-        values.extend(others)
-        return values
-
-    merger = shuffle.ExternalMerger(
-        shuffle.Aggregator(lambda v: [v], append, extend), NO_LIMIT_MIB, partitions=1
-    )
+    merger = shuffle.ExternalMerger(shuffle.Aggregator(*COLLECT), NO_LIMIT_MIB, partitions=1)
     merger.mergeValues((n % 3, n) for n in range(900_000))
     merger._spill()
     items = merger.items()

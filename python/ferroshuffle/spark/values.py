@@ -43,7 +43,7 @@ class ValueMap:
             iterable = importlib.import_module("pyspark.resultiterable").ResultIterable
             if records.function is iterable:
                 records, wrap = records.records, iterable
-        return _core.MappedValues(records, _core.StopIterationGuard(self.function), wrap)
+        return _core.MappedValues(records, self.function, wrap)
 
 
 def value_map(function: Callable[[Any], Any]) -> ValueMap:
