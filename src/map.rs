@@ -115,7 +115,7 @@ struct Index {
 pub struct Vacant(usize);
 
 /// Where looking for a key starts, and the slot that is there.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub struct Start(usize, Slot);
 
 impl Start {
@@ -299,12 +299,17 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
         })
     }
 
+    /// Where looking starts, with no look at what is there.
+    #[inline]
+    pub fn first(&self, hash: KeyHash) -> Start {
+        Start(self.index.place(hash.bits), Slot::default())
+    }
+
     /// The row of `key`, or where it is to be [`push`](Self::push)ed. Fails where comparing two
     /// keys fails.
     #[inline]
     pub fn find(&self, hash: KeyHash, key: K::Probe<'_>) -> Result<Found> {
-        let start = Start(self.index.place(hash.bits), Slot::default());
-        self.find_from(start, hash, key)
+        self.find_from(self.first(hash), hash, key)
     }
 
     /// The same from a [`start`](Self::start) on, with no [`make_room`](Self::make_room) since.

@@ -22,31 +22,27 @@ made stays outside, whatever its type.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ferroshuffle.expression import Argument, Expression
+from ferroshuffle.node import Node
 
 COMBINER = Argument(0)
 VALUE = Argument(1)
 
 
-class Step:
+class Step(Node):
     """What becomes of a combiner."""
 
 
-@dataclass(frozen=True)
 class Keep(Step):
     """It stays as it is."""
 
 
-@dataclass(frozen=True)
 class Take(Step):
     """It becomes `value`, whatever it was."""
 
     value: Expression
 
 
-@dataclass(frozen=True)
 class Fold(Step):
     """It becomes ``COMBINER operator value``, or ``value operator COMBINER`` if `is_swapped`.
 
@@ -60,7 +56,6 @@ class Fold(Step):
     is_in_place: bool = False
 
 
-@dataclass(frozen=True)
 class Choose(Step):
     """It stays where the truth of `test` is `keeps`, and becomes `value` where it is not.
 
@@ -74,15 +69,13 @@ class Choose(Step):
     value: Expression
 
 
-@dataclass(frozen=True)
 class Compute(Step):
     """It becomes `result`, which is computed from what it was."""
 
     result: Expression
 
 
-@dataclass(frozen=True)
-class State:
+class State(Node):
     """A combiner, or a field of one, that is merged by itself.
 
     It starts as `create`, on which `first` is done.
@@ -94,8 +87,7 @@ class State:
     merge_combiners: Step
 
 
-@dataclass(frozen=True)
-class Fields:
+class Fields(Node):
     """A combiner, or a field of one, that is a tuple of fields, each merged by itself.
 
     `values` are what becomes this tuple as it is: the value, or parts of it. Values are outside if
@@ -106,8 +98,7 @@ class Fields:
     values: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
-class Aggregate:
+class Aggregate(Node):
     """What three functions make together.
 
     If `changes_values`, lists and sets that came as values are changed. It holds for those that

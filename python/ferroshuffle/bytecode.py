@@ -20,7 +20,6 @@ import operator
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any, NoReturn
 
 from ferroshuffle import _core
@@ -42,6 +41,7 @@ from ferroshuffle.expression import (
     Reading,
     all_parts,
 )
+from ferroshuffle.node import Node, replace
 
 __all__ = ["NotRecognized", "read"]
 
@@ -123,22 +123,23 @@ def read(
 _NULL = None
 
 
-@dataclass(frozen=True)
-class _Attribute:
+class _Attribute(Node):
     """A method that is going to be called."""
 
     of: Expression
     name: str
 
 
-@dataclass(frozen=True, eq=False)
-class _Object:
+class _Object(Node):
     """An object that is no constant, as it may change: a function or a module, a list."""
 
     value: Any
     what: str
     #: It is one function's alone, as far as can be seen.
     is_own: bool = False
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
 
 _Cell = Expression | _Attribute | _Object | None
@@ -147,8 +148,7 @@ _Locals = dict[str, _Cell]
 _Cells = tuple[types.CellType, ...]
 
 
-@dataclass(frozen=True)
-class _Path:
+class _Path(Node):
     """What was computed on one way through a function, and what of it is known to be needed."""
 
     computed: tuple[Expression, ...] = ()

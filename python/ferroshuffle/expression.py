@@ -9,8 +9,9 @@ is for.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+from ferroshuffle.node import Node
 
 CALLABLE_BUILTINS = frozenset({"abs", "len", "max", "min"})
 
@@ -24,8 +25,7 @@ CHANGING_METHODS = frozenset({"add", "append", "extend", "update"})
 PURE_METHODS = frozenset({"copy", "intersection", "lower", "union"})
 
 
-@dataclass(frozen=True)
-class Expression:
+class Expression(Node):
     """What a function computes, or a part of it."""
 
     def parts(self) -> list[Expression]:
@@ -38,14 +38,12 @@ def _each(field: Any) -> tuple[Any, ...]:
     return field if isinstance(field, tuple) else (field,)
 
 
-@dataclass(frozen=True)
 class Argument(Expression):
     """The argument at a position of the call, from 0."""
 
     index: int
 
 
-@dataclass(frozen=True, eq=False)
 class Constant(Expression):
     """A value that is the same in each call. Equal only to one that nothing tells from it."""
 
@@ -70,7 +68,6 @@ def _is_same(one: Any, other: Any) -> bool:
     return type(one) in {int, str, bytes} and bool(one == other)
 
 
-@dataclass(frozen=True)
 class Item(Expression):
     """``of[index]``; where `of` is unpacked to `unpacked` names, it has exactly so many items.
 
@@ -82,7 +79,6 @@ class Item(Expression):
     unpacked: int | None = None
 
 
-@dataclass(frozen=True)
 class Build(Expression):
     """A new `kind` of container, of ``tuple``, ``list`` and ``set``."""
 
@@ -90,7 +86,6 @@ class Build(Expression):
     items: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
 class Operation(Expression):
     """An operator between or before its operands.
 
@@ -104,7 +99,6 @@ class Operation(Expression):
     operands: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
 class Call(Expression):
     """A call of the builtin `name`: one of those in `CALLABLE_BUILTINS`."""
 
@@ -112,7 +106,6 @@ class Call(Expression):
     arguments: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
 class Method(Expression):
     """A call of a method, whose meaning depends on what the object is."""
 
@@ -121,7 +114,6 @@ class Method(Expression):
     arguments: tuple[Expression, ...]
 
 
-@dataclass(frozen=True)
 class Conditional(Expression):
     """``then if test else other``; ``a or b`` is ``a if a else b``, with one `a` in both places."""
 
@@ -130,8 +122,7 @@ class Conditional(Expression):
     other: Expression
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(Node):
     """What a function does.
 
     First the methods that it calls for what they change, in their order, then its result.

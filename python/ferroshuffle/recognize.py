@@ -7,7 +7,6 @@ is a tuple is made of fields that do not look at each other, and which step each
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -41,6 +40,7 @@ from ferroshuffle.expression import (
     Reading,
     all_parts,
 )
+from ferroshuffle.node import Node, replace
 from ferroshuffle.sharing import shared
 
 __all__ = ["NotRecognized", "recognize", "recognize_key"]
@@ -229,8 +229,7 @@ def _mapped(function: Callable[[Expression], Expression], held: Any) -> Any:
     return function(held) if isinstance(held, Expression) else held
 
 
-@dataclass(frozen=True)
-class _Part:
+class _Part(Node):
     """A combiner, or a field of one, as the three functions make it."""
 
     create: Reading
@@ -282,8 +281,7 @@ def _sizes(part: Expression) -> set[int]:
     return set() if items is None else {len(items)}
 
 
-@dataclass(frozen=True)
-class _Division:
+class _Division(Node):
     """The fields of a tuple, and what it is as a whole where it is not built of them."""
 
     fields: tuple[Expression, ...]

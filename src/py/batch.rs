@@ -4,9 +4,10 @@ use pyo3::prelude::*;
 
 use super::typed;
 use crate::aggregate::Records;
-use crate::column::typed::TypedColumn;
+use crate::column::typed::{TypedColumn, hash_of_int};
 use crate::error::Result;
-use crate::map::{KeyHash, Start};
+use crate::map::KeyHash;
+use crate::memory::try_grow;
 
 /// A batch of texts or lists ends when it has as many bytes: they are there twice meanwhile.
 const BATCH_BYTES: usize = 256 << 10;
@@ -21,9 +22,12 @@ const MOST_KEPT: usize = 1 << 20;
 pub struct Batch {
     /// Which functions they go through.
     pub records: Records,
+    /// How many there are.
+    pub len: usize,
     /// Their keys.
     pub keys: TypedColumn,
-    /// The hashes of these.
+    /// The hashes of these, but for the last ones where they are ints: see
+    /// [`hash_ints`](Self::hash_ints).
     pub hashes: Vec<KeyHash>,
     /// Of the kind that the aggregate accepted last; none before.
     pub values: Option<TypedColumn>,
@@ -31,8 +35,6 @@ pub struct Batch {
     pub has_lists: bool,
     /// There are texts or lists in the keys or values.
     pub is_long: bool,
-    /// Where looking for each key starts.
-    pub starts: Vec<Start>,
     /// The rows that the records belong to.
     pub rows: Vec<u32>,
     /// The record at which an expression has stopped; those before it are merged.
@@ -44,12 +46,12 @@ impl Batch {
     pub fn of(keys: &TypedColumn) -> Self {
         Self {
             records: Records::Values,
+            len: 0,
             keys: keys.fresh(),
             hashes: Vec::new(),
             values: None,
             has_lists: false,
             is_long: false,
-            starts: Vec::new(),
             rows: Vec::new(),
             stopped_at: None,
         }
@@ -57,12 +59,12 @@ impl Batch {
 
     /// Number of records.
     pub fn len(&self) -> usize {
-        self.hashes.len()
+        self.len
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.hashes.is_empty()
+        self.len == 0
     }
 
     /// Notes what is in the keys and values.
@@ -70,6 +72,17 @@ impl Batch {
         let values = self.values.as_ref();
         self.has_lists = values.is_some_and(TypedColumn::has_lists);
         self.is_long = values.is_some_and(TypedColumn::is_long) || self.keys.is_long();
+    }
+
+    /// Makes the hashes that are not there yet. To be called before the keys are looked up, and
+    /// before they become of another kind, whose hashes are told by the objects as they are read.
+    pub fn hash_ints(&mut self) -> Result<()> {
+        if let TypedColumn::Int(keys) = &self.keys {
+            let keys = keys.get(self.hashes.len()..).unwrap_or_default();
+            try_grow(&mut self.hashes, keys.len(), "a batch of records")?;
+            self.hashes.extend(keys.iter().map(|&key| hash_of_int(key)));
+        }
+        Ok(())
     }
 
     /// What comes next is of that kind.
@@ -112,6 +125,7 @@ impl Batch {
 
     /// Forgets the records from that one on.
     pub fn truncate(&mut self, records: usize) {
+        self.len = self.len.min(records);
         self.hashes.truncate(records);
         self.keys.truncate(records);
         if let Some(values) = &mut self.values {

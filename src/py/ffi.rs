@@ -315,6 +315,12 @@ pub fn makes_tuples_again(iterator: &Bound<'_, PyAny>) -> bool {
     }
 }
 
+/// Whether an iterator is one that `iter` gives of a list.
+pub fn is_of_list(iterator: &Bound<'_, PyAny>) -> bool {
+    // SAFETY: the iterator is alive, and the types are only compared by their addresses.
+    unsafe { ffi::Py_TYPE(iterator.as_ptr()) == &raw mut ffi::PyListIter_Type }
+}
+
 /// How many references there are to an object.
 #[inline]
 pub fn references(object: Borrowed<'_, '_, PyAny>) -> isize {

@@ -4,6 +4,7 @@
 //! Python objects that the rooms below spill and merge, `object_block` its records as blocks; the
 //! rest are the classes.
 
+pub mod ahead;
 pub mod batch;
 pub mod block_reader;
 pub mod column_codec;

@@ -8,7 +8,7 @@ use super::ffi::{self, Text};
 use crate::aggregate::native::{Cell, NativeAggregate};
 use crate::aggregate::plan::Shape;
 use crate::column::nullable::Nullable;
-use crate::column::typed::{Lists, Texts, TypedColumn, hash_of_int};
+use crate::column::typed::{Lists, Texts, TypedColumn};
 use crate::error::{Error, Result};
 use crate::map::KeyHash;
 use crate::python_hash::{self, TextHash, TupleHash};
@@ -372,19 +372,8 @@ fn push_tuple(
     Ok(true)
 }
 
-/// The hash of a key that is in the last row of `column`.
-#[inline(always)]
-#[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
-pub fn hash_of(column: &TypedColumn, key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
-    if let TypedColumn::Int(ints) = column
-        && let Some(&int) = ints.last()
-    {
-        return Ok(hash_of_int(int));
-    }
-    hash_of_any(key)
-}
-
-fn hash_of_any(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
+/// The hash of a key.
+pub fn hash_of(key: Borrowed<'_, '_, PyAny>) -> Result<KeyHash> {
     Ok(KeyHash::of_python(ffi::hash(key)?.0 as i64, false))
 }
 

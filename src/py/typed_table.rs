@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use pyo3::prelude::*;
 
+use super::ahead::Ahead;
 use super::batch::{Batch, Rest};
 use super::column_codec::ColumnEncoder;
 use super::external_list;
@@ -18,7 +19,7 @@ use crate::aggregate::plan::Plan;
 use crate::column::codec::{self, Columns};
 use crate::column::typed::{TypedColumn, TypedKeys, TypedProbe};
 use crate::error::{Error, Result};
-use crate::map::{AppendOnlyMap, Found};
+use crate::map::{AppendOnlyMap, Found, KeyHash, Start};
 use crate::memory::try_grow;
 use crate::metrics::Counters;
 use crate::spill::block::{Block, BlockEncoder};
@@ -30,6 +31,13 @@ use crate::spill::spill_file::SpillFiles;
 /// Records that are read before they are merged together, so that the misses of their look-ups
 /// overlap. What is read of them fits in the first cache.
 const BATCH_RECORDS: usize = 512;
+
+/// So many of them are looked up at once: what was asked of memory for these is still in the first
+/// cache when it is looked at.
+const CHUNK_RECORDS: usize = 64;
+
+/// Up to so many bytes a table is near enough to ask nothing of memory.
+const NEAR_BYTES: usize = 512 << 10;
 
 /// Bytes of a small Python object.
 const OBJECT_BYTES: usize = 32;
@@ -165,6 +173,7 @@ impl TypedTable {
         counters: &Counters,
     ) -> Result<Outcome<'py>> {
         let mut left = records;
+        let mut ahead = Ahead::of(iterator);
         loop {
             self.merge_counted(counters)?;
             if self.is_stopped() {
@@ -175,7 +184,7 @@ impl TypedTable {
             }
             self.batch.start(kind);
             let wanted = left.min(BATCH_RECORDS);
-            let read = self.read(iterator, wanted);
+            let read = self.read(iterator, wanted, &mut ahead);
             left = left.saturating_sub(self.batch.weight());
             if let Some(stopped) = read? {
                 return Ok(stopped);
@@ -188,6 +197,7 @@ impl TypedTable {
         &mut self,
         iterator: &Bound<'py, PyAny>,
         wanted: usize,
+        ahead: &mut Ahead<'_>,
     ) -> Result<Option<Outcome<'py>>> {
         try_grow(&mut self.batch.hashes, wanted, WHAT)?;
         if self.read_columns(iterator, wanted)? {
@@ -199,10 +209,13 @@ impl TypedTable {
             values.try_reserve(wanted)?;
         }
         for _ in 0..wanted {
+            ahead.step();
             let Some(record) = ffi::next(iterator)? else {
                 return Ok(Some(Outcome::Progress(Progress::Exhausted)));
             };
-            if let Some(misfit) = self.offer(record, most_references)? {
+            if !self.take(&record, most_references)
+                && let Some(misfit) = self.offer(record, most_references)?
+            {
                 return Ok(Some(Outcome::Misfit(misfit)));
             }
             if self.batch.is_long && self.batch.is_heavy() {
@@ -227,12 +240,10 @@ impl TypedTable {
             batch.hashes.clear();
             return Err(error);
         }
+        batch.len = keys.len();
         batch.keys = keys;
         batch.values = Some(values);
         batch.look();
-        for hash in &batch.hashes {
-            self.map.prefetch(*hash);
-        }
         Ok(true)
     }
 
@@ -247,11 +258,30 @@ impl TypedTable {
         self.offer(record, most_references(iterator))
     }
 
-    /// Adds a record to the batch, or gives it back, as a tuple of two, where it does not fit.
+    /// Adds a record to the batch; `false` where it does not fit as it is.
     ///
     /// A list is copied here, and changed in stock where a combiner is one: so it fits only where
     /// its record is held by nobody who might bring it again.
     #[inline]
+    fn take(&mut self, record: &Bound<'_, PyAny>, most_references: isize) -> bool {
+        let Some(pair) = ffi::pair(record) else {
+            return false;
+        };
+        let before = self.batch.len();
+        // What failed does so once more where it is offered.
+        let has_fit = matches!(self.push(pair), Ok(true));
+        if has_fit
+            && (!self.batch.has_lists || ffi::references(record.as_borrowed()) <= most_references)
+        {
+            return true;
+        }
+        self.batch.truncate(before);
+        false
+    }
+
+    /// Adds a record to the batch, which is made to hold it where that is exact, or gives it back,
+    /// as a tuple of two.
+    #[cold]
     fn offer<'py>(
         &mut self,
         record: Bound<'py, PyAny>,
@@ -303,6 +333,7 @@ impl TypedTable {
             return Ok(false);
         }
         if let Some(kind) = keys {
+            batch.hash_ints()?;
             batch.keys.turn_into(&kind)?;
             batch.keys.try_reserve(BATCH_RECORDS)?;
         }
@@ -316,23 +347,26 @@ impl TypedTable {
 
     /// Adds a record to the batch. Where it does not fit, or that fails, parts of it may be left
     /// in the batch, for the caller to take back.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
     fn push(&mut self, pair: ffi::Pair<'_>) -> Result<bool> {
-        let batch = &mut self.batch;
-        if !typed::push_key(&mut batch.keys, pair.key)? {
+        if !typed::push_key(&mut self.batch.keys, pair.key)? {
             return Ok(false);
         }
-        let has_fit = match &mut batch.values {
-            Some(values) if batch.has_lists => typed::push_held_once(values, pair.value)?,
+        let has_fit = match &mut self.batch.values {
+            Some(values) if self.batch.has_lists => typed::push_held_once(values, pair.value)?,
             Some(values) => typed::push(values, pair.value)?,
             None => self.push_first(pair.value)?,
         };
         if !has_fit {
             return Ok(false);
         }
-        let hash = typed::hash_of(&self.batch.keys, pair.key)?;
-        self.map.prefetch(hash);
-        self.batch.hashes.push(hash);
+        let batch = &mut self.batch;
+        // Those of ints are made all at once.
+        if !matches!(batch.keys, TypedColumn::Int(_)) {
+            batch.hashes.push(typed::hash_of(pair.key)?);
+        }
+        batch.len += 1;
         Ok(true)
     }
 
@@ -399,8 +433,11 @@ impl TypedTable {
     fn merge_batch(&mut self) -> Result<usize> {
         let batch = &mut self.batch;
         let records = batch.len();
-        let is_waiting = !batch.is_empty() && batch.stopped_at.is_none();
-        let Some(values) = batch.values.as_mut().filter(|_| is_waiting) else {
+        if batch.is_empty() || batch.stopped_at.is_some() {
+            return Ok(0);
+        }
+        batch.hash_ints()?;
+        let Some(values) = &batch.values else {
             return Ok(0);
         };
         let known = self.map.len();
@@ -418,37 +455,13 @@ impl TypedTable {
         self.aggregate.try_reserve(values, records)?;
         batch.rows.clear();
         try_grow(&mut batch.rows, records, WHAT)?;
-        batch.starts.clear();
-        try_grow(&mut batch.starts, records, WHAT)?;
-        for hash in &batch.hashes {
-            let start = self.map.start(*hash);
-            batch.starts.push(start);
-            if let Some(row) = start.row() {
-                self.map.keys().0.prefetch(row);
-                self.aggregate.prefetch(row);
-            }
-        }
-        if batch.keys.is_long() {
-            for row in batch.starts.iter().filter_map(|start| start.row()) {
-                self.map.keys().0.prefetch_long(row);
-            }
-        }
-        for (row, (hash, start)) in batch.hashes.iter().zip(&batch.starts).enumerate() {
-            let probe = TypedProbe {
-                column: &batch.keys,
-                row,
-            };
-            let found = match self.map.find_from(*start, *hash, probe)? {
-                Found::Row(row) => row,
-                Found::Vacant(vacant) => {
-                    let add = |keys: &mut TypedKeys| keys.0.push_from(&batch.keys, row);
-                    self.map.push(*hash, vacant, add)?;
-                    self.map.len() - 1
-                }
-            };
-            // Rows are numbered in 32 bits.
-            batch.rows.extend(u32::try_from(found));
-        }
+        find_rows(
+            &mut self.map,
+            &self.aggregate,
+            &batch.keys,
+            &batch.hashes,
+            &mut batch.rows,
+        )?;
         let merged = self.aggregate.merge(batch.records, &batch.rows, values);
         let count = *merged.as_ref().unwrap_or(&0);
         if count == records {
@@ -726,22 +739,18 @@ impl TypedTable {
         let mut hashes = Vec::new();
         Python::attach(|py| typed::hashes(py, &keys, &mut hashes))?;
         let rows = std::mem::take(&mut self.batch.rows);
-        let starts = std::mem::take(&mut self.batch.starts);
         let batch = Batch {
             records: Records::Combiners,
+            len: keys.len(),
             keys,
             hashes,
             values: Some(combiners),
             has_lists: false,
             is_long: false,
-            starts,
             rows,
             stopped_at: None,
         };
         let kept = std::mem::replace(&mut self.batch, batch);
-        for hash in &self.batch.hashes {
-            self.map.prefetch(*hash);
-        }
         let merged = self.merge_batch();
         let rest = self.take_rest();
         self.batch = kept;
@@ -760,6 +769,62 @@ impl TypedTable {
         self.map.clear();
         self.aggregate.clear();
     }
+}
+
+/// Finds the rows of keys of those hashes, and adds those that are new; there must be room for all.
+fn find_rows(
+    map: &mut AppendOnlyMap<TypedKeys>,
+    aggregate: &NativeAggregate,
+    keys: &TypedColumn,
+    hashes: &[KeyHash],
+    rows: &mut Vec<u32>,
+) -> Result<()> {
+    let is_far = map.heap_bytes() > NEAR_BYTES;
+    let prefetch = |map: &AppendOnlyMap<_>, hashes: Option<&&[KeyHash]>| {
+        for hash in hashes.filter(|_| is_far).into_iter().copied().flatten() {
+            map.prefetch(*hash);
+        }
+    };
+    let mut starts = [Start::default(); CHUNK_RECORDS];
+    let mut chunks = hashes.chunks(CHUNK_RECORDS).peekable();
+    prefetch(map, chunks.peek());
+    let mut probe = TypedProbe {
+        column: keys,
+        row: 0,
+    };
+    while let Some(hashes) = chunks.next() {
+        prefetch(map, chunks.peek());
+        for (start, hash) in starts.iter_mut().zip(hashes) {
+            if !is_far {
+                *start = map.first(*hash);
+                continue;
+            }
+            *start = map.start(*hash);
+            if let Some(row) = start.row() {
+                map.keys().0.prefetch(row);
+                aggregate.prefetch(row);
+            }
+        }
+        if is_far && keys.is_long() {
+            for row in starts.iter().filter_map(|start| start.row()) {
+                map.keys().0.prefetch_long(row);
+            }
+        }
+        for (hash, start) in hashes.iter().zip(&starts) {
+            let found = match map.find_from(*start, *hash, probe)? {
+                Found::Row(row) => row,
+                Found::Vacant(vacant) => {
+                    let add = |known: &mut TypedKeys| known.0.push_from(keys, probe.row);
+                    map.push(*hash, vacant, add)?;
+                    map.len() - 1
+                }
+            };
+            // Rows are numbered in 32 bits.
+            rows.extend(u32::try_from(found));
+            probe.row += 1;
+        }
+    }
+    Ok(())
 }
 
 /// Appends `object` by `push`, to a column that is made to hold `None` in more places where that is
