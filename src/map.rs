@@ -6,7 +6,7 @@
 
 use crate::column::KeyColumn;
 use crate::error::{Error, Result};
-use crate::memory::{self, try_grow, try_with_capacity};
+use crate::memory::{self, try_grow};
 
 /// Rows are numbered in 32 bits, which halves the index, and slots in the bits of a tag. A table
 /// this large is over the memory of any worker long before.
@@ -20,6 +20,9 @@ const FULL_TENTHS: usize = 7;
 
 /// An allocator keeps what a table of some MiB has outgrown, and the table goes on growing beside it.
 const WORTH_GIVING_BACK: usize = 1 << 20;
+
+/// An allocator makes what has as many bytes larger without a copy, for which both would be there.
+const GROWS_IN_PLACE: usize = 32 << 20;
 
 /// The hash of a key.
 #[derive(Clone, Copy, Debug)]
@@ -51,9 +54,9 @@ pub const fn mix(mut bits: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// One slot of the index: the row plus one, whether its hash is unique, and as much of its hash
-/// as fits beside them, so that a probe that meets another key is told so without a look at the
-/// key. Zero is a free slot.
+/// One slot of the index: the row plus one, whether it was put there since the index last grew,
+/// whether its hash is unique, and as much of its hash as fits beside them, so that a probe that
+/// meets another key is told so without a look at the key. Zero is a free slot.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct Slot(u64);
 
@@ -79,13 +82,29 @@ impl Slot {
     }
 
     #[inline]
-    #[allow(clippy::cast_possible_truncation)] // rows have 32 bits
+    #[allow(clippy::cast_possible_truncation)] // rows have fewer bits
     const fn row(self) -> usize {
-        (self.0 & u32::MAX as u64) as usize - 1
+        (self.0 & (TURN - 1)) as usize - 1
+    }
+
+    /// The same as put into the index in that turn: 0, or `TURN`.
+    #[inline]
+    const fn in_turn(self, turn: u64) -> Self {
+        Self(self.0 & !TURN | turn)
+    }
+
+    /// Whether it was put there in that turn.
+    #[inline]
+    const fn is_of(self, turn: u64) -> bool {
+        self.0 & TURN == turn
     }
 }
 
-/// The bit above the row.
+/// The bit above the row, which is below that: there are fewer rows than half of what a tag tells.
+const TURN: u64 = 1 << TAG_BITS;
+const _: () = assert!((MAX_ROWS as u64) < TURN);
+
+/// The bit above that.
 const UNIQUE_BIT: u32 = u32::BITS;
 
 /// The upper half of a hash, without its last bit.
@@ -95,8 +114,8 @@ const TAG_BITS: u32 = TAG.count_ones();
 /// Where rows are found by hash: open addressing, one slot after the other.
 ///
 /// The place of a hash is told by its uppermost bits, as many as there are slots for. Those are in
-/// the tag: so a larger index is made of the slots alone, without a look at the keys, and in the
-/// order in which they lie, so that it goes over both memories from one end to the other.
+/// the tag: so an index is made larger by its slots alone, without a look at the keys, and where it
+/// is: memory has to come up with the second half only, and is gone over from end to end.
 ///
 /// A probe of a table larger than the cache costs what its misses cost. Here that is one, for
 /// tag and row together, found or not; hashbrown's `HashTable`, which this was, has its tags in
@@ -108,6 +127,8 @@ struct Index {
     /// The bits of a hash that do not tell its place.
     shift: u32,
     len: usize,
+    /// That of the slots: 0 or `TURN`, by turns as the index grows.
+    turn: u64,
 }
 
 /// Where a key may be added that was not found.
@@ -166,7 +187,7 @@ impl Index {
     #[inline]
     fn put(&mut self, Vacant(place): Vacant, added: Slot) {
         if let Some(slot) = self.slots.get_mut(place) {
-            *slot = added;
+            *slot = added.in_turn(self.turn);
             self.len += 1;
         }
     }
@@ -211,23 +232,43 @@ impl Index {
         if rows * 10 <= self.slots.len() * FULL_TENTHS {
             return Ok(());
         }
+        let before = self.slots.len();
         let slots = Self::slots_for(rows);
-        let mut larger = Self {
-            slots: try_with_capacity(slots, WHAT)?,
-            shift: u64::BITS - slots.trailing_zeros(),
-            len: 0,
-        };
-        larger.slots.resize(slots, Slot::default());
-        for slot in self.slots.iter().filter(|slot| !slot.is_free()) {
-            let free = larger.free_place(slot.0);
-            larger.put(free, *slot);
+        let more = slots.saturating_sub(before);
+        self.slots
+            .try_reserve_exact(more)
+            .map_err(|_| memory::refused::<Slot>(slots, WHAT))?;
+        self.slots.resize(slots, Slot::default());
+        self.shift = u64::BITS - slots.trailing_zeros();
+        self.turn ^= TURN;
+        // From the last one on: their places are most often behind where they are, which is free.
+        for place in (0..before).rev() {
+            self.put_anew(place);
         }
-        let outgrown = self.slots.capacity() * size_of::<Slot>();
-        *self = larger;
-        if outgrown >= WORTH_GIVING_BACK {
+        if before * size_of::<Slot>() >= WORTH_GIVING_BACK {
             memory::give_back();
         }
         Ok(())
+    }
+
+    /// Moves what is at `place` to where it belongs since the index has grown, and what is there and
+    /// was not moved yet to where that belongs, and so on. What was moved stays: so there is no gap
+    /// before it.
+    #[inline]
+    fn put_anew(&mut self, place: usize) {
+        let turn = self.turn;
+        let old = self.slots.get_mut(place).filter(|old| !old.is_of(turn));
+        let mut moving = old.map(std::mem::take).unwrap_or_default();
+        while !moving.is_free() {
+            let is_open = |slot: Slot| slot.is_free() || !slot.is_of(turn);
+            let found = self
+                .probe(self.place(moving.0))
+                .find(|&(_, slot)| is_open(slot));
+            match found.and_then(|(open, _)| self.slots.get_mut(open)) {
+                Some(slot) => moving = std::mem::replace(slot, moving.in_turn(turn)),
+                None => return,
+            }
+        }
     }
 }
 
@@ -313,7 +354,8 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     }
 
     /// The same from a [`start`](Self::start) on, with no [`make_room`](Self::make_room) since.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
     pub fn find_from(
         &self,
         Start(start, _): Start,
@@ -382,11 +424,13 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
     /// room for them.
     pub fn growth_for(&self, keys: usize) -> usize {
         let slots = Index::slots_for(self.len().saturating_add(keys));
-        if slots > self.index.slots.len() {
-            slots * size_of::<Slot>()
-        } else {
-            0
+        let before = self.index.slots.len();
+        if slots <= before {
+            return 0;
         }
+        let kept = before * size_of::<Slot>();
+        let kept = if kept >= GROWS_IN_PLACE { kept } else { 0 };
+        slots * size_of::<Slot>() - kept
     }
 
     /// Makes room for `rows` keys in all, where there is as much memory.
@@ -616,6 +660,43 @@ mod tests {
             assert_eq!(found, (i < 100).then_some(i));
         }
         assert_eq!(add(&mut map, hash(7), "another"), 100);
+    }
+
+    #[test]
+    fn an_index_grows_where_it_is_whatever_its_chains_are() {
+        // Chains at the start, over the end, of one place, of a few, and none to speak of.
+        let at_start = |i: u64| i << 20;
+        let over_end = |i: u64| u64::MAX - (i << 20);
+        let at_one = |i: u64| (0x5a5a << 48) | (i << 8);
+        let at_few = |i: u64| (i % 5) << 61 | i << 20;
+        let from_end = |i: u64| (u64::MAX - i % 3) << 40 | i;
+        let spread = |i: u64| mix(i);
+        let hashes: [fn(u64) -> u64; 6] = [at_start, over_end, at_one, at_few, from_end, spread];
+        for bits in hashes {
+            let mut map = AppendOnlyMap::new(Words::default());
+            for i in 0..3000_u64 {
+                let row = add(&mut map, plain(bits(i)), &i.to_string());
+                assert_eq!(row as u64, i);
+                if (i + 1).is_power_of_two() || i % 500 == 0 {
+                    // Some are taken back, and come again.
+                    let kept = usize::try_from(i).unwrap();
+                    map.truncate(kept);
+                    map.keys_mut().rows.truncate(kept);
+                    assert_eq!(row_of(&map, plain(bits(i)), &i.to_string()), None);
+                    add(&mut map, plain(bits(i)), &i.to_string());
+                    for i in 0..=i {
+                        let found = row_of(&map, plain(bits(i)), &i.to_string());
+                        assert_eq!(found.map(|row| row as u64), Some(i));
+                    }
+                }
+            }
+            map.reserve(100_000);
+            for i in 0..3000_u64 {
+                let found = row_of(&map, plain(bits(i)), &i.to_string());
+                assert_eq!(found.map(|row| row as u64), Some(i));
+            }
+            assert_eq!(row_of(&map, plain(bits(3000)), "3000"), None);
+        }
     }
 
     #[test]

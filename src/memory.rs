@@ -250,7 +250,8 @@ pub fn try_grow<T>(v: &mut Vec<T>, additional: usize, what: &'static str) -> Res
         .map_err(|_| refused::<T>(v.len().saturating_add(additional), what))
 }
 
-fn refused<T>(n: usize, what: &'static str) -> Error {
+/// The error where there is no room for `n` elements.
+pub fn refused<T>(n: usize, what: &'static str) -> Error {
     Error::OutOfMemory {
         wanted: n.saturating_mul(size_of::<T>()),
         what,

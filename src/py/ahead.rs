@@ -14,7 +14,7 @@ const AHEAD: usize = 64;
 /// a record, its key and its value, unless they were asked for before.
 pub struct Ahead<'py> {
     list: Option<Bound<'py, PyList>>,
-    next: usize,
+    at: usize,
 }
 
 impl<'py> Ahead<'py> {
@@ -23,29 +23,27 @@ impl<'py> Ahead<'py> {
         let behind = ffi::is_of_list(iterator)
             .then(|| list_behind(iterator).ok())
             .flatten();
-        match behind {
-            Some((list, next)) => Self {
-                list: Some(list),
-                next,
-            },
-            None => Self {
-                list: None,
-                next: 0,
-            },
+        let (list, at) = behind.unzip();
+        Self {
+            list,
+            at: at.unwrap_or(0),
         }
     }
 
-    /// To be called before each record is read.
-    #[inline]
-    pub fn step(&mut self) {
-        let Some(list) = &self.list else { return };
-        if let Some(record) = ffi::item(list, self.next + AHEAD) {
-            crate::memory::prefetch(record.as_ptr());
+    /// The next record of the iterator; `None` at its end.
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
+    pub fn next<'a>(&mut self, iterator: &Bound<'a, PyAny>) -> PyResult<Option<Bound<'a, PyAny>>> {
+        if let Some(list) = &self.list {
+            if let Some(record) = ffi::item(list, self.at + AHEAD) {
+                crate::memory::prefetch(record.as_ptr());
+            }
+            if let Some(record) = ffi::item(list, self.at + AHEAD / 2) {
+                ffi::prefetch_items(record);
+            }
+            self.at += 1;
         }
-        if let Some(record) = ffi::item(list, self.next + AHEAD / 2) {
-            ffi::prefetch_items(record);
-        }
-        self.next += 1;
+        ffi::next(iterator)
     }
 }
 

@@ -67,6 +67,18 @@ pub enum Outcome<'py> {
     Stopped,
 }
 
+/// What reading records of two numbers came to.
+enum ReadNumbers<'py> {
+    /// As many as were wanted.
+    All,
+    /// The iterator is at its end.
+    End,
+    /// A record that does not fit as it is, with so many left of those that were wanted.
+    Until(Bound<'py, PyAny>, usize),
+    /// The batch is not of numbers.
+    None,
+}
+
 /// What merging columns came to.
 pub enum Merged {
     /// All were merged.
@@ -208,9 +220,19 @@ impl TypedTable {
         if let Some(values) = &mut self.batch.values {
             values.try_reserve(wanted)?;
         }
-        for _ in 0..wanted {
-            ahead.step();
-            let Some(record) = ffi::next(iterator)? else {
+        let unread = match self.read_numbers(iterator, wanted, ahead)? {
+            ReadNumbers::All => return Ok(None),
+            ReadNumbers::End => return Ok(Some(Outcome::Progress(Progress::Exhausted))),
+            ReadNumbers::Until(record, unread) => {
+                if let Some(misfit) = self.offer(record, most_references)? {
+                    return Ok(Some(Outcome::Misfit(misfit)));
+                }
+                unread
+            }
+            ReadNumbers::None => wanted,
+        };
+        for _ in 0..unread {
+            let Some(record) = ahead.next(iterator)? else {
                 return Ok(Some(Outcome::Progress(Progress::Exhausted)));
             };
             if !self.take(&record, most_references)
@@ -223,6 +245,36 @@ impl TypedTable {
             }
         }
         Ok(None)
+    }
+
+    /// Reads up to `wanted` records into a batch of numbers, in a loop that has less to look at.
+    fn read_numbers<'py>(
+        &mut self,
+        iterator: &Bound<'py, PyAny>,
+        wanted: usize,
+        ahead: &mut Ahead<'_>,
+    ) -> Result<ReadNumbers<'py>> {
+        let batch = &mut self.batch;
+        let len = &mut batch.len;
+        match (&mut batch.keys, &mut batch.values) {
+            (TypedColumn::Int(keys), Some(TypedColumn::Int(values))) => {
+                read_pairs(iterator, wanted, ahead, len, |pair| {
+                    let value = ffi::as_i64(pair.value)?;
+                    keys.push(ffi::as_i64(pair.key)?);
+                    values.push(value);
+                    Some(())
+                })
+            }
+            (TypedColumn::Int(keys), Some(TypedColumn::Float(values))) => {
+                read_pairs(iterator, wanted, ahead, len, |pair| {
+                    let value = ffi::as_f64(pair.value)?;
+                    keys.push(ffi::as_i64(pair.key)?);
+                    values.push(value);
+                    Some(())
+                })
+            }
+            _ => Ok(ReadNumbers::None),
+        }
     }
 
     /// Reads up to `wanted` records that come as columns into the batch, which is empty; `false`
@@ -771,6 +823,28 @@ impl TypedTable {
     }
 }
 
+/// Has up to `wanted` records pushed, as far as they are pairs that fit, and counts them.
+#[inline(always)]
+#[allow(clippy::inline_always)] // each use of it is to be a loop of its own
+fn read_pairs<'py>(
+    iterator: &Bound<'py, PyAny>,
+    wanted: usize,
+    ahead: &mut Ahead<'_>,
+    len: &mut usize,
+    mut push: impl FnMut(ffi::Pair<'_>) -> Option<()>,
+) -> Result<ReadNumbers<'py>> {
+    for read in 1..=wanted {
+        let Some(record) = ahead.next(iterator)? else {
+            return Ok(ReadNumbers::End);
+        };
+        if ffi::pair(&record).and_then(&mut push).is_none() {
+            return Ok(ReadNumbers::Until(record, wanted - read));
+        }
+        *len += 1;
+    }
+    Ok(ReadNumbers::All)
+}
+
 /// Finds the rows of keys of those hashes, and adds those that are new; there must be room for all.
 fn find_rows(
     map: &mut AppendOnlyMap<TypedKeys>,
@@ -779,52 +853,62 @@ fn find_rows(
     hashes: &[KeyHash],
     rows: &mut Vec<u32>,
 ) -> Result<()> {
-    let is_far = map.heap_bytes() > NEAR_BYTES;
+    if map.heap_bytes() <= NEAR_BYTES {
+        for (row, hash) in hashes.iter().enumerate() {
+            rows.extend(find_row(map, map.first(*hash), *hash, keys, row)?);
+        }
+        return Ok(());
+    }
     let prefetch = |map: &AppendOnlyMap<_>, hashes: Option<&&[KeyHash]>| {
-        for hash in hashes.filter(|_| is_far).into_iter().copied().flatten() {
+        for hash in hashes.into_iter().copied().flatten() {
             map.prefetch(*hash);
         }
     };
     let mut starts = [Start::default(); CHUNK_RECORDS];
     let mut chunks = hashes.chunks(CHUNK_RECORDS).peekable();
     prefetch(map, chunks.peek());
-    let mut probe = TypedProbe {
-        column: keys,
-        row: 0,
-    };
+    let mut row = 0;
     while let Some(hashes) = chunks.next() {
         prefetch(map, chunks.peek());
         for (start, hash) in starts.iter_mut().zip(hashes) {
-            if !is_far {
-                *start = map.first(*hash);
-                continue;
-            }
             *start = map.start(*hash);
             if let Some(row) = start.row() {
                 map.keys().0.prefetch(row);
                 aggregate.prefetch(row);
             }
         }
-        if is_far && keys.is_long() {
+        if keys.is_long() {
             for row in starts.iter().filter_map(|start| start.row()) {
                 map.keys().0.prefetch_long(row);
             }
         }
         for (hash, start) in hashes.iter().zip(&starts) {
-            let found = match map.find_from(*start, *hash, probe)? {
-                Found::Row(row) => row,
-                Found::Vacant(vacant) => {
-                    let add = |known: &mut TypedKeys| known.0.push_from(keys, probe.row);
-                    map.push(*hash, vacant, add)?;
-                    map.len() - 1
-                }
-            };
-            // Rows are numbered in 32 bits.
-            rows.extend(u32::try_from(found));
-            probe.row += 1;
+            rows.extend(find_row(map, *start, *hash, keys, row)?);
+            row += 1;
         }
     }
     Ok(())
+}
+
+/// The row of the key that is in that row of `keys`; a new one where it is not found.
+#[inline(always)]
+#[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
+fn find_row(
+    map: &mut AppendOnlyMap<TypedKeys>,
+    start: Start,
+    hash: KeyHash,
+    keys: &TypedColumn,
+    row: usize,
+) -> Result<Option<u32>> {
+    let found = match map.find_from(start, hash, TypedProbe { column: keys, row })? {
+        Found::Row(row) => row,
+        Found::Vacant(vacant) => {
+            map.push(hash, vacant, |known| known.0.push_from(keys, row))?;
+            map.len() - 1
+        }
+    };
+    // Rows are numbered in 32 bits.
+    Ok(u32::try_from(found).ok())
 }
 
 /// Appends `object` by `push`, to a column that is made to hold `None` in more places where that is
