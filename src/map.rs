@@ -274,6 +274,22 @@ impl Index {
 
 const WHAT: &str = "the table of keys";
 
+/// So many keys are looked up at once: what was asked of memory for these is still in the first cache
+/// when it is looked at.
+const CHUNK_KEYS: usize = 64;
+
+/// Up to so many bytes a table is near enough to ask nothing of memory.
+const NEAR_BYTES: usize = 512 << 10;
+
+/// Keys that are looked up together, by their place from 0.
+pub trait Keys<K: KeyColumn> {
+    /// The one at that place, to be looked for.
+    fn probe(&self, at: usize) -> K::Probe<'_>;
+
+    /// Appends the one at that place to the keys of a map.
+    fn add_to(&self, known: &mut K, at: usize) -> Result<()>;
+}
+
 /// Hash table from key to row, in insertion order.
 pub struct AppendOnlyMap<K> {
     index: Index,
@@ -342,7 +358,7 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
 
     /// Where looking starts, with no look at what is there.
     #[inline]
-    pub fn first(&self, hash: KeyHash) -> Start {
+    fn first(&self, hash: KeyHash) -> Start {
         Start(self.index.place(hash.bits), Slot::default())
     }
 
@@ -380,6 +396,78 @@ impl<K: KeyColumn> AppendOnlyMap<K> {
             }
         }
         Ok(Found::Vacant(Vacant(usize::MAX)))
+    }
+
+    /// Finds each of `keys`, or adds it, with room [made](Self::make_room_for) for all: `see` is
+    /// told the place and the row of each, and whether it is new. `hashes` are theirs; `prefetch`
+    /// asks memory for what else is needed of a row.
+    ///
+    /// In chunks, for which memory is asked for the slots, then for the keys, before these are
+    /// looked at.
+    pub fn find_each(
+        &mut self,
+        hashes: &[KeyHash],
+        keys: &impl Keys<K>,
+        prefetch: impl Fn(usize),
+        mut see: impl FnMut(usize, usize, bool),
+    ) -> Result<()> {
+        if self.heap_bytes() <= NEAR_BYTES {
+            for (at, hash) in hashes.iter().enumerate() {
+                self.find_one(self.first(*hash), *hash, keys, at, &mut see)?;
+            }
+            return Ok(());
+        }
+        let mut chunks = hashes.chunks(CHUNK_KEYS).peekable();
+        self.prefetch_all(chunks.peek());
+        let mut starts = [Start::default(); CHUNK_KEYS];
+        let mut at = 0;
+        while let Some(hashes) = chunks.next() {
+            self.prefetch_all(chunks.peek());
+            for (start, hash) in starts.iter_mut().zip(hashes) {
+                *start = self.start(*hash);
+                if let Some(row) = start.row() {
+                    self.keys.prefetch(row);
+                    prefetch(row);
+                }
+            }
+            if self.keys.is_long() {
+                for row in starts.iter().filter_map(|start| start.row()) {
+                    self.keys.prefetch_long(row);
+                }
+            }
+            for (start, hash) in starts.iter().zip(hashes) {
+                self.find_one(*start, *hash, keys, at, &mut see)?;
+                at += 1;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
+    fn find_one(
+        &mut self,
+        start: Start,
+        hash: KeyHash,
+        keys: &impl Keys<K>,
+        at: usize,
+        see: &mut impl FnMut(usize, usize, bool),
+    ) -> Result<()> {
+        match self.find_from(start, hash, keys.probe(at))? {
+            Found::Row(row) => see(at, row, false),
+            Found::Vacant(vacant) => {
+                self.push(hash, vacant, |known| keys.add_to(known, at))?;
+                see(at, self.len() - 1, true);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn prefetch_all(&self, hashes: Option<&&[KeyHash]>) {
+        for hash in hashes.into_iter().copied().flatten() {
+            self.prefetch(*hash);
+        }
     }
 
     /// Where a key of that hash is to be pushed, which is known not to be there.
@@ -591,6 +679,59 @@ mod tests {
         }
         assert_eq!(map.keys().rows, words);
         assert_eq!(row_of(&map, hash_of("absent"), "absent"), None);
+    }
+
+    impl Keys<Words> for Vec<String> {
+        fn probe(&self, at: usize) -> &str {
+            self.get(at).map_or("", String::as_str)
+        }
+        fn add_to(&self, known: &mut Words, at: usize) -> Result<()> {
+            known.rows.extend(self.get(at).cloned());
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn keys_are_found_together_as_they_are_one_by_one() {
+        let mut map = AppendOnlyMap::new(Words::default());
+        let mut one_by_one = AppendOnlyMap::new(Words::default());
+        let word = |i: usize| format!("word-{}", mix(i as u64) % 70_000);
+        // Batches of any length, from a near table to a far one, with keys that come twice in one.
+        let lengths = [0, 1, 63, 64, 65, 500, 2_000, 60_000, 130, 100_000];
+        let mut first = 0;
+        for length in lengths {
+            let words: Vec<_> = (first..first + length).map(word).collect();
+            first += length;
+            let hashes: Vec<_> = words.iter().map(|word| hash_of(word)).collect();
+            map.make_room_for(length).unwrap();
+            let mut seen = Vec::new();
+            let see = |at, row, is_new| seen.push((at, row, is_new));
+            map.find_each(&hashes, &words, |_| {}, see).unwrap();
+            let expected = words.iter().enumerate().map(|(at, word)| {
+                let known = one_by_one.len();
+                let row = add(&mut one_by_one, hash_of(word), word);
+                (at, row, row == known)
+            });
+            let expected: Vec<_> = expected.collect();
+            assert_eq!(seen, expected);
+        }
+        assert!(map.heap_bytes() > NEAR_BYTES);
+        assert_eq!(map.keys().rows, one_by_one.keys().rows);
+    }
+
+    #[test]
+    fn looking_for_many_stops_where_a_comparison_fails() {
+        let mut map = AppendOnlyMap::new(Words::default());
+        add(&mut map, plain(1), "a");
+        map.keys_mut().poison = Some("b".into());
+        let words = ["c", "a", "b", "d"].map(str::to_owned).to_vec();
+        let hashes = [plain(2), plain(1), plain(1), plain(3)];
+        map.make_room_for(4).unwrap();
+        let mut seen = Vec::new();
+        let see = |at, row, is_new| seen.push((at, row, is_new));
+        assert!(map.find_each(&hashes, &words, |_| {}, see).is_err());
+        assert_eq!(seen, [(0, 1, true), (1, 0, false)]);
+        assert_eq!(map.keys().rows, ["a", "c"]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use ahash::RandomState;
 use crate::column::typed::TypedColumn;
 use crate::column::{Column, KeyColumn};
 use crate::error::Result;
-use crate::map::{AppendOnlyMap, Found, KeyHash};
+use crate::map::{AppendOnlyMap, Found, KeyHash, Keys};
 use crate::memory::{self, try_grow};
 
 const WHAT: &str = "a table of items";
@@ -51,6 +51,35 @@ pub struct Member<'a> {
     row: u32,
     from: &'a TypedColumn,
     from_row: usize,
+}
+
+/// Items that are added, each to the set of the row beside it.
+struct Items<'a> {
+    rows: &'a [u32],
+    from: &'a TypedColumn,
+}
+
+impl Items<'_> {
+    #[inline]
+    fn row(&self, at: usize) -> u32 {
+        self.rows.get(at).copied().unwrap_or(0)
+    }
+}
+
+impl Keys<Members> for Items<'_> {
+    #[inline]
+    fn probe(&self, at: usize) -> Member<'_> {
+        Member {
+            row: self.row(at),
+            from: self.from,
+            from_row: at,
+        }
+    }
+
+    #[inline]
+    fn add_to(&self, members: &mut Members, at: usize) -> Result<()> {
+        members.push(self.row(at), self.from, at)
+    }
 }
 
 impl Column for Members {
@@ -142,7 +171,17 @@ impl Distinct {
     pub fn add(&mut self, row: u32, from: &TypedColumn, from_row: usize) -> Result<bool> {
         self.map.make_room_for(1)?;
         let hash = self.hash(row, from, from_row);
-        self.add_hashed(row, from, from_row, hash)
+        let member = Member {
+            row,
+            from,
+            from_row,
+        };
+        let Found::Vacant(vacant) = self.map.find(hash, member)? else {
+            return Ok(false);
+        };
+        let add = |members: &mut Members| members.push(row, from, from_row);
+        self.map.push(hash, vacant, add)?;
+        Ok(true)
     }
 
     /// Adds the first rows of `from`, one to each set in `rows`; tells `see` of each whether it was
@@ -158,43 +197,17 @@ impl Distinct {
         hashes.clear();
         try_grow(&mut hashes, rows.len(), WHAT)?;
         for (at, &row) in rows.iter().enumerate() {
-            let hash = self.hash(row, from, at);
-            self.map.prefetch(hash);
-            hashes.push(hash);
+            hashes.push(self.hash(row, from, at));
         }
-        for hash in &hashes {
-            if let Some(at) = self.map.start(*hash).row() {
-                self.map.keys().prefetch(at);
-            }
-        }
-        for (at, (&row, &hash)) in rows.iter().zip(&hashes).enumerate() {
-            see(row, self.add_hashed(row, from, at, hash)?);
-        }
+        let items = Items { rows, from };
+        let added = self.map.find_each(
+            &hashes,
+            &items,
+            |_| {},
+            |at, _, is_new| see(items.row(at), is_new),
+        );
         self.hashes = hashes;
-        Ok(())
-    }
-
-    #[inline]
-    fn add_hashed(
-        &mut self,
-        row: u32,
-        from: &TypedColumn,
-        from_row: usize,
-        hash: KeyHash,
-    ) -> Result<bool> {
-        let member = Member {
-            row,
-            from,
-            from_row,
-        };
-        match self.map.find(hash, member)? {
-            Found::Row(_) => Ok(false),
-            Found::Vacant(vacant) => {
-                let add = |members: &mut Members| members.push(row, from, from_row);
-                self.map.push(hash, vacant, add)?;
-                Ok(true)
-            }
-        }
+        added
     }
 
     #[inline]

@@ -64,4 +64,14 @@ pub trait KeyColumn: Column {
     /// Asks memory for the key in `row`, which is needed soon.
     #[inline]
     fn prefetch(&self, _row: usize) {}
+
+    /// Whether a row says where the key is, and is not all of it.
+    #[inline]
+    fn is_long(&self) -> bool {
+        false
+    }
+
+    /// Asks memory for what [`prefetch`](Self::prefetch) leaves, some time after it.
+    #[inline]
+    fn prefetch_long(&self, _row: usize) {}
 }

@@ -6,7 +6,7 @@ use std::ops::Range;
 use super::nullable::Nullable;
 use super::{Column, KeyColumn};
 use crate::error::{Error, Result};
-use crate::map::KeyHash;
+use crate::map::{KeyHash, Keys};
 use crate::memory::{self, try_grow};
 use crate::python_hash;
 
@@ -784,6 +784,28 @@ impl KeyColumn for TypedKeys {
     #[inline]
     fn prefetch(&self, row: usize) {
         self.0.prefetch(row);
+    }
+
+    #[inline]
+    fn is_long(&self) -> bool {
+        self.0.is_long()
+    }
+
+    #[inline]
+    fn prefetch_long(&self, row: usize) {
+        self.0.prefetch_long(row);
+    }
+}
+
+impl Keys<TypedKeys> for TypedColumn {
+    #[inline]
+    fn probe(&self, row: usize) -> TypedProbe<'_> {
+        TypedProbe { column: self, row }
+    }
+
+    #[inline]
+    fn add_to(&self, known: &mut TypedKeys, row: usize) -> Result<()> {
+        known.0.push_from(self, row)
     }
 }
 

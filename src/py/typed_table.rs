@@ -17,9 +17,9 @@ use crate::aggregate::Records;
 use crate::aggregate::native::NativeAggregate;
 use crate::aggregate::plan::Plan;
 use crate::column::codec::{self, Columns};
-use crate::column::typed::{TypedColumn, TypedKeys, TypedProbe};
+use crate::column::typed::{TypedColumn, TypedKeys};
 use crate::error::{Error, Result};
-use crate::map::{AppendOnlyMap, Found, KeyHash, Start};
+use crate::map::AppendOnlyMap;
 use crate::memory::try_grow;
 use crate::metrics::Counters;
 use crate::spill::block::{Block, BlockEncoder};
@@ -31,13 +31,6 @@ use crate::spill::spill_file::SpillFiles;
 /// Records that are read before they are merged together, so that the misses of their look-ups
 /// overlap. What is read of them fits in the first cache.
 const BATCH_RECORDS: usize = 512;
-
-/// So many of them are looked up at once: what was asked of memory for these is still in the first
-/// cache when it is looked at.
-const CHUNK_RECORDS: usize = 64;
-
-/// Up to so many bytes a table is near enough to ask nothing of memory.
-const NEAR_BYTES: usize = 512 << 10;
 
 /// Bytes of a small Python object.
 const OBJECT_BYTES: usize = 32;
@@ -507,13 +500,12 @@ impl TypedTable {
         self.aggregate.try_reserve(values, records)?;
         batch.rows.clear();
         try_grow(&mut batch.rows, records, WHAT)?;
-        find_rows(
-            &mut self.map,
-            &self.aggregate,
-            &batch.keys,
-            &batch.hashes,
-            &mut batch.rows,
-        )?;
+        let (rows, aggregate) = (&mut batch.rows, &self.aggregate);
+        let prefetch = |row| aggregate.prefetch(row);
+        // Rows are numbered in 32 bits.
+        let see = |_, row, _| rows.extend(u32::try_from(row));
+        self.map
+            .find_each(&batch.hashes, &batch.keys, prefetch, see)?;
         let merged = self.aggregate.merge(batch.records, &batch.rows, values);
         let count = *merged.as_ref().unwrap_or(&0);
         if count == records {
@@ -843,72 +835,6 @@ fn read_pairs<'py>(
         *len += 1;
     }
     Ok(ReadNumbers::All)
-}
-
-/// Finds the rows of keys of those hashes, and adds those that are new; there must be room for all.
-fn find_rows(
-    map: &mut AppendOnlyMap<TypedKeys>,
-    aggregate: &NativeAggregate,
-    keys: &TypedColumn,
-    hashes: &[KeyHash],
-    rows: &mut Vec<u32>,
-) -> Result<()> {
-    if map.heap_bytes() <= NEAR_BYTES {
-        for (row, hash) in hashes.iter().enumerate() {
-            rows.extend(find_row(map, map.first(*hash), *hash, keys, row)?);
-        }
-        return Ok(());
-    }
-    let prefetch = |map: &AppendOnlyMap<_>, hashes: Option<&&[KeyHash]>| {
-        for hash in hashes.into_iter().copied().flatten() {
-            map.prefetch(*hash);
-        }
-    };
-    let mut starts = [Start::default(); CHUNK_RECORDS];
-    let mut chunks = hashes.chunks(CHUNK_RECORDS).peekable();
-    prefetch(map, chunks.peek());
-    let mut row = 0;
-    while let Some(hashes) = chunks.next() {
-        prefetch(map, chunks.peek());
-        for (start, hash) in starts.iter_mut().zip(hashes) {
-            *start = map.start(*hash);
-            if let Some(row) = start.row() {
-                map.keys().0.prefetch(row);
-                aggregate.prefetch(row);
-            }
-        }
-        if keys.is_long() {
-            for row in starts.iter().filter_map(|start| start.row()) {
-                map.keys().0.prefetch_long(row);
-            }
-        }
-        for (hash, start) in hashes.iter().zip(&starts) {
-            rows.extend(find_row(map, *start, *hash, keys, row)?);
-            row += 1;
-        }
-    }
-    Ok(())
-}
-
-/// The row of the key that is in that row of `keys`; a new one where it is not found.
-#[inline(always)]
-#[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
-fn find_row(
-    map: &mut AppendOnlyMap<TypedKeys>,
-    start: Start,
-    hash: KeyHash,
-    keys: &TypedColumn,
-    row: usize,
-) -> Result<Option<u32>> {
-    let found = match map.find_from(start, hash, TypedProbe { column: keys, row })? {
-        Found::Row(row) => row,
-        Found::Vacant(vacant) => {
-            map.push(hash, vacant, |known| known.0.push_from(keys, row))?;
-            map.len() - 1
-        }
-    };
-    // Rows are numbered in 32 bits.
-    Ok(u32::try_from(found).ok())
 }
 
 /// Appends `object` by `push`, to a column that is made to hold `None` in more places where that is
