@@ -21,8 +21,12 @@ const FULL_TENTHS: usize = 7;
 /// An allocator keeps what a table of some MiB has outgrown, and the table goes on growing beside it.
 const WORTH_GIVING_BACK: usize = 1 << 20;
 
-/// An allocator makes what has as many bytes larger without a copy, for which both would be there.
-const GROWS_IN_PLACE: usize = 32 << 20;
+/// glibc makes what has as many bytes larger without a copy, for which both would be there.
+const GROWS_IN_PLACE: usize = if cfg!(all(target_os = "linux", target_env = "gnu")) {
+    32 << 20
+} else {
+    usize::MAX
+};
 
 /// The hash of a key.
 #[derive(Clone, Copy, Debug)]
@@ -115,7 +119,8 @@ const TAG_BITS: u32 = TAG.count_ones();
 ///
 /// The place of a hash is told by its uppermost bits, as many as there are slots for. Those are in
 /// the tag: so an index is made larger by its slots alone, without a look at the keys, and where it
-/// is: memory has to come up with the second half only, and is gone over from end to end.
+/// is: memory has to come up with no more than it grows by, where it need not be moved, and is gone
+/// over from end to end.
 ///
 /// A probe of a table larger than the cache costs what its misses cost. Here that is one, for
 /// tag and row together, found or not; hashbrown's `HashTable`, which this was, has its tags in

@@ -1,5 +1,6 @@
 //! [`Ahead`]: records of a list, asked of memory before they are read.
 
+use pyo3::intern;
 use pyo3::prelude::*;
 use pyo3::types::{PyList, PyTuple};
 
@@ -49,7 +50,7 @@ impl<'py> Ahead<'py> {
 
 /// What an iterator of a list says to whoever would pickle it: its list, and the item that is next.
 fn list_behind<'py>(iterator: &Bound<'py, PyAny>) -> PyResult<(Bound<'py, PyList>, usize)> {
-    let reduced = iterator.call_method0("__reduce__")?;
+    let reduced = iterator.call_method0(intern!(iterator.py(), "__reduce__"))?;
     let (_, arguments, next): (Bound<'py, PyAny>, Bound<'py, PyTuple>, usize) =
         reduced.extract()?;
     let list = arguments.get_item(0)?.cast_into()?;
