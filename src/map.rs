@@ -104,7 +104,7 @@ impl Slot {
     }
 }
 
-/// The bit above the row, which is below that: there are fewer rows than half of what a tag tells.
+/// The bit above the row: there are fewer rows than slots, and no more slots than a tag tells apart.
 const TURN: u64 = 1 << TAG_BITS;
 const _: () = assert!((MAX_ROWS as u64) < TURN);
 

@@ -61,7 +61,7 @@ def test_a_node_does_not_change() -> None:
         point.x = 3  # type: ignore[misc]
     assert replace(point, y=5) == Point(1, 5)
     assert point == Point(1, 2)
-    with pytest.raises(TypeError, match="y, x, z by name|x, y, z by name"):
+    with pytest.raises(TypeError, match=r"z.* by name"):
         replace(point, z=1)
 
 
