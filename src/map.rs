@@ -6,7 +6,7 @@
 
 use crate::column::KeyColumn;
 use crate::error::{Error, Result};
-use crate::memory::{self, try_grow};
+use crate::memory::{self, try_grow, try_grow_exact};
 
 /// Rows are numbered in 32 bits, which halves the index, and slots in the bits of a tag. A table
 /// this large is over the memory of any worker long before.
@@ -239,10 +239,7 @@ impl Index {
         }
         let before = self.slots.len();
         let slots = Self::slots_for(rows);
-        let more = slots.saturating_sub(before);
-        self.slots
-            .try_reserve_exact(more)
-            .map_err(|_| memory::refused::<Slot>(slots, WHAT))?;
+        try_grow_exact(&mut self.slots, slots.saturating_sub(before), WHAT)?;
         self.slots.resize(slots, Slot::default());
         self.shift = u64::BITS - slots.trailing_zeros();
         self.turn ^= TURN;

@@ -237,21 +237,24 @@ pub fn prepare_to_raise() {
 /// A vector with room for `n` elements.
 pub fn try_with_capacity<T>(n: usize, what: &'static str) -> Result<Vec<T>> {
     let mut vec = Vec::new();
-    vec.try_reserve_exact(n)
-        .map_err(|_| refused::<T>(n, what))?;
+    try_grow_exact(&mut vec, n, what)?;
     Ok(vec)
+}
+
+/// Room for `additional` more elements and no more than these.
+pub fn try_grow_exact<T>(v: &mut Vec<T>, additional: usize, what: &'static str) -> Result<()> {
+    v.try_reserve_exact(additional)
+        .map_err(|_| refused::<T>(v.len().saturating_add(additional), what))
 }
 
 /// Room for `additional` more elements, doubling the capacity where there is memory for that.
 pub fn try_grow<T>(v: &mut Vec<T>, additional: usize, what: &'static str) -> Result<()> {
     v.try_reserve(additional)
         // Twice as much may be too much where what is needed is not.
-        .or_else(|_| v.try_reserve_exact(additional))
-        .map_err(|_| refused::<T>(v.len().saturating_add(additional), what))
+        .or_else(|_| try_grow_exact(v, additional, what))
 }
 
-/// The error where there is no room for `n` elements.
-pub fn refused<T>(n: usize, what: &'static str) -> Error {
+fn refused<T>(n: usize, what: &'static str) -> Error {
     Error::OutOfMemory {
         wanted: n.saturating_mul(size_of::<T>()),
         what,

@@ -228,7 +228,8 @@ impl TypedTable {
             let Some(record) = ahead.next(iterator)? else {
                 return Ok(Some(Outcome::Progress(Progress::Exhausted)));
             };
-            if !self.take(&record, most_references)
+            // What failed does so once more where it is offered.
+            if !matches!(self.take(&record, most_references), Ok(true))
                 && let Some(misfit) = self.offer(record, most_references)?
             {
                 return Ok(Some(Outcome::Misfit(misfit)));
@@ -251,20 +252,10 @@ impl TypedTable {
         let len = &mut batch.len;
         match (&mut batch.keys, &mut batch.values) {
             (TypedColumn::Int(keys), Some(TypedColumn::Int(values))) => {
-                read_pairs(iterator, wanted, ahead, len, |pair| {
-                    let value = ffi::as_i64(pair.value)?;
-                    keys.push(ffi::as_i64(pair.key)?);
-                    values.push(value);
-                    Some(())
-                })
+                read_pairs(iterator, wanted, ahead, len, keys, values, ffi::as_i64)
             }
             (TypedColumn::Int(keys), Some(TypedColumn::Float(values))) => {
-                read_pairs(iterator, wanted, ahead, len, |pair| {
-                    let value = ffi::as_f64(pair.value)?;
-                    keys.push(ffi::as_i64(pair.key)?);
-                    values.push(value);
-                    Some(())
-                })
+                read_pairs(iterator, wanted, ahead, len, keys, values, ffi::as_f64)
             }
             _ => Ok(ReadNumbers::None),
         }
@@ -307,21 +298,21 @@ impl TypedTable {
     ///
     /// A list is copied here, and changed in stock where a combiner is one: so it fits only where
     /// its record is held by nobody who might bring it again.
-    #[inline]
-    fn take(&mut self, record: &Bound<'_, PyAny>, most_references: isize) -> bool {
+    #[inline(always)]
+    #[allow(clippy::inline_always)] // once a record: the call costs as much as what it does
+    fn take(&mut self, record: &Bound<'_, PyAny>, most_references: isize) -> Result<bool> {
         let Some(pair) = ffi::pair(record) else {
-            return false;
+            return Ok(false);
         };
         let before = self.batch.len();
-        // What failed does so once more where it is offered.
-        let has_fit = matches!(self.push(pair), Ok(true));
-        if has_fit
-            && (!self.batch.has_lists || ffi::references(record.as_borrowed()) <= most_references)
-        {
-            return true;
+        let has_fit = self.push(pair);
+        let is_shared =
+            self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
+        if matches!(has_fit, Ok(true)) && !is_shared {
+            return Ok(true);
         }
         self.batch.truncate(before);
-        false
+        has_fit.map(|_| false)
     }
 
     /// Adds a record to the batch, which is made to hold it where that is exact, or gives it back,
@@ -333,19 +324,12 @@ impl TypedTable {
         most_references: isize,
     ) -> Result<Option<Bound<'py, PyAny>>> {
         let record = as_pair(record)?;
-        let before = self.batch.len();
         loop {
-            let has_fit = self.push(pair_of(&record)?);
-            let is_shared =
-                self.batch.has_lists && ffi::references(record.as_borrowed()) > most_references;
-            if !is_shared && matches!(has_fit, Ok(true)) {
-                return Ok(None);
-            }
-            self.batch.truncate(before);
             // As often as that lets the batch hold more.
-            let may_fit = match has_fit {
+            let may_fit = match self.take(&record, most_references) {
+                Ok(true) => return Ok(None),
                 Ok(false) => self.make_kinds_for(pair_of(&record)?),
-                other => other.map(|_| false),
+                failed => failed,
             };
             match may_fit {
                 Ok(true) => {}
@@ -815,24 +799,32 @@ impl TypedTable {
     }
 }
 
-/// Has up to `wanted` records pushed, as far as they are pairs that fit, and counts them.
+/// Reads up to `wanted` records as far as they are pairs of an int and what `value_of` is for.
 #[inline(always)]
 #[allow(clippy::inline_always)] // each use of it is to be a loop of its own
-fn read_pairs<'py>(
+fn read_pairs<'py, V>(
     iterator: &Bound<'py, PyAny>,
     wanted: usize,
     ahead: &mut Ahead<'_>,
     len: &mut usize,
-    mut push: impl FnMut(ffi::Pair<'_>) -> Option<()>,
+    keys: &mut Vec<i64>,
+    values: &mut Vec<V>,
+    value_of: impl Fn(Borrowed<'_, '_, PyAny>) -> Option<V>,
 ) -> Result<ReadNumbers<'py>> {
     for read in 1..=wanted {
         let Some(record) = ahead.next(iterator)? else {
             return Ok(ReadNumbers::End);
         };
-        if ffi::pair(&record).and_then(&mut push).is_none() {
+        if let Some(pair) = ffi::pair(&record)
+            && let Some(key) = ffi::as_i64(pair.key)
+            && let Some(value) = value_of(pair.value)
+        {
+            keys.push(key);
+            values.push(value);
+            *len += 1;
+        } else {
             return Ok(ReadNumbers::Until(record, wanted - read));
         }
-        *len += 1;
     }
     Ok(ReadNumbers::All)
 }
